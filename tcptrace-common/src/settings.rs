@@ -1,0 +1,98 @@
+//! Read-only globals of the kernel programs, other than the offsets: set by the loader, constants to the verifier.
+
+/// What the kernel-side filter looks at. A zero switches a check off and the verifier removes it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Filter {
+    /// 1: only network namespaces in the map `NETNS`.
+    pub netns: u32,
+    /// 1: only sockets whose ports are marked in the map `PORTS`.
+    pub ports: u32,
+    /// 1: only sockets whose addresses are in `ADDRS_V4` and `ADDRS_V6`.
+    pub addrs: u32,
+    /// 1: only sockets whose owner, where known, is in the map `PIDS`.
+    pub pids: u32,
+}
+
+/// Bits of a port's byte in the map `PORTS`, and of a prefix's value in `ADDRS_V4` and `ADDRS_V6`.
+pub mod side {
+    /// Wanted as the local port or address (`--lport`, `--laddr`).
+    pub const LOCAL: u8 = 1;
+    /// Wanted as the remote port or address (`--rport`, `--raddr`).
+    pub const REMOTE: u8 = 2;
+    /// Wanted on either side (`--port`, `--addr`).
+    pub const EITHER: u8 = 4;
+}
+
+/// Which sides are filtered at all: a mask of [`side`] bits, for ports and for addresses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Sides {
+    /// Which of `--lport`, `--rport`, `--port` were given.
+    pub ports: u32,
+    /// Which of `--laddr`, `--raddr`, `--addr` were given.
+    pub addrs: u32,
+}
+
+/// System call numbers of the architecture that the collector was built for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+#[expect(missing_docs, reason = "the names are the system calls'")]
+pub struct Syscalls {
+    pub connect: u64,
+    pub listen: u64,
+    pub accept: u64,
+    pub accept4: u64,
+}
+
+impl Filter {
+    /// Everything passes.
+    pub const OFF: Self = Self { netns: 0, ports: 0, addrs: 0, pids: 0 };
+}
+
+/// Slots of the direct-mapped per-socket cache, a power of two.
+pub const SLOTS: u32 = 65536;
+
+/// What is kept about a live socket, 24 bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct PerSocket {
+    /// Cookie of the socket that has the slot; 0: free.
+    pub cookie: u64,
+    /// Thread group that owns the socket, 0 while not known.
+    pub owner: u32,
+    /// Number of the last record.
+    pub seq: u16,
+    /// Not used.
+    pub reserved: u16,
+    /// `segs_in` at FIN_WAIT2, `segs_out` at CLOSE_WAIT.
+    pub segs: u32,
+    /// `write_seq` at CLOSE_WAIT.
+    pub write_seq: u32,
+}
+
+/// Numbers of the programs in [`CpuStats`].
+pub mod program {
+    #![expect(missing_docs, reason = "each is the name of its tracepoint")]
+    pub const INET_SOCK_SET_STATE: usize = 0;
+    pub const TCP_DESTROY_SOCK: usize = 1;
+    pub const TCP_SEND_RESET: usize = 2;
+    pub const TCP_RECEIVE_RESET: usize = 3;
+    pub const TCP_RETRANSMIT_SKB: usize = 4;
+    pub const TCP_RETRANSMIT_SYNACK: usize = 5;
+    pub const INET_SK_ERROR_REPORT: usize = 6;
+    pub const ACCEPT: usize = 7;
+    pub const COUNT: usize = 8;
+}
+
+/// Loss counters of one CPU.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct CpuStats {
+    /// Bytes that went into this CPU's ring, which decides when to wake the collector.
+    pub bytes: u64,
+    /// Records for which the ring had no room, by program.
+    pub ring_full: [u64; program::COUNT],
+    /// Sockets for which no storage could be had, by program.
+    pub storage: [u64; program::COUNT],
+}

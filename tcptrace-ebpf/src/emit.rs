@@ -1,0 +1,45 @@
+//! Reserve, fill, submit: the only way into a ring.
+
+use aya_ebpf::helpers::generated as h;
+use tcptrace_common::{record::Head, settings::CpuStats};
+
+use crate::maps::{RINGS, STATS, WAKE_BYTES};
+
+const BPF_RB_NO_WAKEUP: u64 = 1;
+const BPF_RB_FORCE_WAKEUP: u64 = 2;
+/// The kernel's own header in front of every ring record.
+const RING_HEADER: u64 = 8;
+
+/// Write one record of type `T`. `fill` gets the slot and must write all of it except the head's `ts`, which is read here,
+/// after the reservation. Counts the record as lost when the ring is full.
+#[inline(always)]
+pub fn record<T>(program: usize, fill: impl FnOnce(*mut T)) {
+    const { assert!(size_of::<T>() % 8 == 0 && size_of::<T>() >= size_of::<Head>()) }
+    let Some(stats) = STATS.get_ptr_mut(0) else { return };
+    // SAFETY: a per-CPU entry; a nested program may count on it too, and a counter may then miss one.
+    let cpu = unsafe { h::bpf_get_smp_processor_id() };
+    let Some(ring) = RINGS.get(cpu) else { return };
+    let map = core::ptr::from_ref(ring).cast_mut().cast();
+    // SAFETY: a ring map, the size is constant.
+    let slot = unsafe { h::bpf_ringbuf_reserve(map, size_of::<T>() as u64, 0) };
+    if slot.is_null() {
+        count(stats, program);
+        return;
+    }
+    fill(slot.cast());
+    // SAFETY: `T` starts with a `Head` (all records do); the slot is ours until it is submitted.
+    unsafe {
+        (*slot.cast::<Head>()).ts = h::bpf_ktime_get_ns();
+        let before = (*stats).bytes;
+        let after = before + size_of::<T>() as u64 + RING_HEADER;
+        (*stats).bytes = after;
+        let flags = if (before ^ after) & WAKE_BYTES.load() != 0 { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP };
+        h::bpf_ringbuf_submit(slot, flags);
+    }
+}
+
+#[inline(always)]
+fn count(stats: *mut CpuStats, program: usize) {
+    // SAFETY: `program` is a constant below the array's length.
+    unsafe { (*stats).ring_full[program] += 1 }
+}

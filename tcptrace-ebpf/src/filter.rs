@@ -1,0 +1,84 @@
+//! Decides, before anything is reserved, what the collector has no use for. What is not yet known passes: the collector
+//! applies the same filter again.
+
+use aya_ebpf::maps::lpm_trie::Key;
+use tcptrace_common::settings::side;
+
+use crate::{
+    maps::{ADDRS_V4, ADDRS_V6, FILTER, NETNS, PIDS, PORTS, SIDES, off},
+    sock::{self, ld},
+};
+
+const AF_INET: u16 = 2;
+
+/// May this socket matter? `lport` 0 and an unspecified address are "not yet known".
+#[inline(always)]
+pub fn wanted(sk: *const u8, lport: u16, owner: u32) -> bool {
+    let on = FILTER.load();
+    // SAFETY: all loads are of a full socket's `sock_common`.
+    unsafe {
+        if on.netns != 0 {
+            let netns = sock::netns(sk);
+            if NETNS.get(&netns).is_none() {
+                return false;
+            }
+        }
+        if on.pids != 0 && owner != 0 && PIDS.get(&owner).is_none() {
+            return false;
+        }
+        if on.ports != 0 {
+            let rport = u16::from_be(ld(sk, off!(dport)));
+            let l = port(lport);
+            let r = port(rport);
+            if !pass(SIDES.load().ports as u8, l, r) {
+                return false;
+            }
+        }
+        if on.addrs != 0 {
+            let (l, r) = if ld::<u16>(sk, off!(family)) == AF_INET {
+                (v4(ld(sk, off!(saddr))), v4(ld(sk, off!(daddr))))
+            } else {
+                let half = |offset: u32| [ld::<u64>(sk, offset), ld::<u64>(sk, offset + 8)];
+                (v6(half(off!(saddr6))), v6(half(off!(daddr6))))
+            };
+            if !pass(SIDES.load().addrs as u8, l, r) {
+                return false;
+            }
+        }
+    }
+    true
+}
+
+/// Each side that is filtered must match: `l` and `r` are the side bits found at the local and the remote end.
+#[inline(always)]
+fn pass(sides: u8, l: u8, r: u8) -> bool {
+    (sides & side::LOCAL == 0 || l & side::LOCAL != 0)
+        && (sides & side::REMOTE == 0 || r & side::REMOTE != 0)
+        && (sides & side::EITHER == 0 || (l | r) & side::EITHER != 0)
+}
+
+/// Bits of a value that is not known: it matches everything.
+const UNKNOWN: u8 = side::LOCAL | side::REMOTE | side::EITHER;
+
+#[inline(always)]
+fn port(p: u16) -> u8 {
+    if p == 0 { UNKNOWN } else { PORTS.get(u32::from(p)).copied().unwrap_or(0) }
+}
+
+#[inline(always)]
+fn v4(a: u32) -> u8 {
+    if a == 0 { UNKNOWN } else { ADDRS_V4.get(Key::new(32, a.to_ne_bytes())).copied().unwrap_or(0) }
+}
+
+/// A v4-mapped address is looked up as the IPv4 address that it holds.
+#[inline(always)]
+fn v6(a: [u64; 2]) -> u8 {
+    if a == [0, 0] {
+        return UNKNOWN;
+    }
+    if a[0] == 0 && a[1] as u32 == 0xffff_0000 {
+        return v4((a[1] >> 32) as u32);
+    }
+    let bytes: [u8; 16] = unsafe { core::mem::transmute(a) };
+    ADDRS_V6.get(Key::new(128, bytes)).copied().unwrap_or(0)
+}

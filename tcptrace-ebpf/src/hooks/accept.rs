@@ -1,0 +1,114 @@
+//! Who accepted a connection. Three hooks, one handler; the loader takes the best that the kernel lets it attach.
+
+use aya_ebpf::{
+    helpers::generated as h,
+    macros::{btf_tracepoint, fentry, kprobe},
+    programs::{BtfTracePointContext, FEntryContext, ProbeContext},
+};
+use tcptrace_common::{
+    offsets::ABSENT,
+    record::{Owned, kind},
+    settings::program::ACCEPT as PROGRAM,
+};
+
+use super::next_seq;
+use crate::{
+    emit,
+    maps::{SYSCALLS, off},
+    per_socket,
+    sock::ld,
+    task,
+};
+
+/// The exit of accept() and accept4(): the descriptor leads to the exact child. Runs at the end of every system call of the
+/// host: the comparison comes first.
+#[btf_tracepoint(function = "sys_exit")]
+pub fn sys_exit(ctx: BtfTracePointContext) -> i32 {
+    let regs: *const u8 = ctx.arg(0);
+    // SAFETY: the task's saved registers.
+    let nr: u64 = unsafe { ld(regs, off!(regs_nr)) };
+    let wanted = SYSCALLS.load();
+    if nr != wanted.accept && nr != wanted.accept4 {
+        return 0;
+    }
+    let fd: i64 = ctx.arg(1);
+    if fd >= 0 {
+        accepted_fd(fd as i32);
+    }
+    0
+}
+
+/// Read a `T` behind a pointer whose type the verifier lost.
+#[inline(always)]
+unsafe fn probe<T: Copy + Default>(base: u64, offset: u32) -> T {
+    let mut v = T::default();
+    // SAFETY: the helper checks the address.
+    unsafe {
+        h::bpf_probe_read_kernel((&raw mut v).cast(), size_of::<T>() as u32, (base + u64::from(offset)) as *const _)
+    };
+    v
+}
+
+#[inline(always)]
+fn accepted_fd(fd: i32) {
+    // SAFETY: each step is a checked read; a descriptor that another thread closed reads as no TCP socket.
+    unsafe {
+        let current: *const u8 = h::bpf_get_current_task_btf().cast_const().cast();
+        let files: *const u8 = ld(current, off!(task_files));
+        let fdt: *const u8 = ld(files, off!(files_fdt));
+        let array: u64 = ld(fdt, off!(fdt_fd));
+        let file: u64 = probe(array, fd as u32 * 8);
+        let socket: u64 = probe(file, off!(file_private));
+        let sk: u64 = probe(socket, off!(socket_sk));
+        accepted(sk, fd);
+    }
+}
+
+/// `sk` is a child whose cookie was made at SYN_RECV→ESTABLISHED at the latest, by the state program.
+#[inline(always)]
+unsafe fn accepted(sk: u64, fd: i32) {
+    // SAFETY: checked reads.
+    unsafe {
+        if sk == 0 || probe::<u16>(sk, off!(protocol)) != 6 {
+            return;
+        }
+        let cookie: u64 = probe(sk, off!(cookie));
+        let tgid = task::current_tgid();
+        // Unknown to the state program: filtered out, or older than the trace.
+        let Some(kept) = per_socket::lookup(cookie) else { return };
+        if !kept.is_null() {
+            (*kept).owner = tgid;
+        }
+        let inode = if off!(sk_ino) == ABSENT { 0 } else { probe::<u64>(sk, off!(sk_ino)) };
+        let state: u8 = probe(sk, off!(state));
+        let err: u32 = probe(sk, off!(err));
+        let (seq, more) = next_seq(kept);
+        emit::record::<Owned>(PROGRAM, |r| {
+            let head = &raw mut (*r).head;
+            (*head).sock = cookie;
+            (*head).kind = kind::ACCEPTED;
+            (*head).from = state;
+            (*head).to = state;
+            (*head).err = if err > 254 { 255 } else { err as u8 };
+            (*head).seq = seq;
+            (*head).flags = more;
+            task::current(&raw mut (*r).owner, fd, inode);
+        });
+    }
+}
+
+/// security_sock_graft(sk, parent): the exact child in the accepter's context, before its descriptor exists.
+#[fentry(function = "security_sock_graft")]
+pub fn sock_graft_fentry(ctx: FEntryContext) -> i32 {
+    // SAFETY: checked reads.
+    unsafe { accepted(ctx.arg::<*const u8>(0) as u64, -1) }
+    0
+}
+
+/// The same where fentry is refused.
+#[kprobe(function = "security_sock_graft")]
+pub fn sock_graft_kprobe(ctx: ProbeContext) -> u32 {
+    // SAFETY: checked reads.
+    unsafe { accepted(ctx.arg::<*const u8>(0).unwrap_or(core::ptr::null()) as u64, -1) }
+    0
+}

@@ -1,0 +1,32 @@
+//! tcp_destroy_sock: the end of a socket. Frees its slot; a record is made only for one whose CLOSE may not have been the
+//! last word (a RST can follow it), because connection churn must not pay for the others.
+
+use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
+use tcptrace_common::{record::kind, settings::program::TCP_DESTROY_SOCK as PROGRAM};
+
+use super::Live;
+use crate::{maps::off, per_socket, sock, sock::ld};
+
+#[btf_tracepoint(function = "tcp_destroy_sock")]
+pub fn tcp_destroy_sock(ctx: BtfTracePointContext) -> i32 {
+    let sk: *const u8 = ctx.arg(0);
+    // SAFETY: a full socket. No cookie is made for one that never had any record.
+    let cookie: u64 = unsafe { ld(sk, off!(cookie)) };
+    if cookie == 0 || !sock::is_tcp(sk) {
+        return 0;
+    }
+    if reset_may_follow(sk)
+        && let Some(live) = Live::find(PROGRAM, sk)
+    {
+        live.emit_bare(PROGRAM, kind::DESTROYED);
+    }
+    per_socket::release(cookie);
+    0
+}
+
+/// Did it end other than by both FINs? SOCK_DONE is set by the peer's FIN, SEND_SHUTDOWN by ours.
+#[inline(always)]
+fn reset_may_follow(sk: *const u8) -> bool {
+    // SAFETY: a full socket.
+    unsafe { ld::<u64>(sk, off!(sock_flags)) & 2 == 0 && ld::<u16>(sk, off!(dport)) != 0 }
+}

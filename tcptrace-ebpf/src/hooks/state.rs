@@ -1,0 +1,204 @@
+//! inet_sock_set_state: every state transition of every TCP socket.
+
+use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
+use tcptrace_common::{
+    record::{Child, Closed, Established, Head, Open, Owned, flag, kind},
+    settings::program::INET_SOCK_SET_STATE as PROGRAM,
+    state as tcp,
+};
+
+use super::Live;
+use crate::{
+    emit, filter,
+    maps::{FILTER, PIDS, SYSCALLS, off},
+    per_socket, sock,
+    sock::ld,
+    task,
+};
+
+const ECONNABORTED: u8 = 103;
+
+#[btf_tracepoint(function = "inet_sock_set_state")]
+pub fn inet_sock_set_state(ctx: BtfTracePointContext) -> i32 {
+    let sk: *const u8 = ctx.arg(0);
+    let from: i32 = ctx.arg(1);
+    let to: i32 = ctx.arg(2);
+    transition(sk, from as u8, to as u8);
+    0
+}
+
+#[inline(always)]
+fn transition(sk: *const u8, from: u8, to: u8) {
+    if !sock::is_tcp(sk) {
+        return;
+    }
+    let tp = sock::tcp(sk);
+    if tp.is_null() {
+        return;
+    }
+    if from == tcp::LISTEN && to == tcp::SYN_RECV {
+        return child(sk, tp);
+    }
+    let lport = sock::lport(sk, tp);
+    let opens = from == tcp::CLOSE && (to == tcp::SYN_SENT || to == tcp::LISTEN);
+    // The tuple of an active open is complete only now: the collector needs this record to know that it may forget the socket.
+    let completes = from == tcp::SYN_SENT;
+    let owner = if opens { task::current_tgid() } else { 0 };
+    if !completes && !filter::wanted(sk, lport, owner) {
+        return;
+    }
+    let cookie = sock::cookie(sk);
+    let kept = per_socket::get(PROGRAM, sk, cookie, opens);
+    let live = Live { sk, tp, cookie, kept };
+    if opens {
+        if !kept.is_null() {
+            // SAFETY: a map entry or socket storage.
+            unsafe { (*kept).owner = owner }
+        }
+        let fd = {
+            let nr = SYSCALLS.load();
+            task::syscall_fd(if to == tcp::LISTEN { nr.listen } else { nr.connect })
+        };
+        // SAFETY: the slot is an `Open`.
+        emit::record::<Open>(PROGRAM, |r| unsafe {
+            live.head(&raw mut (*r).head, kind::OPEN, from, to, 0);
+            sock::tuple(sk, lport, &raw mut (*r).tuple);
+            task::current(&raw mut (*r).owner, fd, sock::inode(sk));
+        });
+        return;
+    }
+    if !filter_by_owner(&live) {
+        return;
+    }
+    actor(&live, from, to);
+    if to == tcp::ESTABLISHED {
+        // SAFETY: the slot is an `Established`.
+        emit::record::<Established>(PROGRAM, |r| unsafe {
+            live.head(&raw mut (*r).head, kind::ESTABLISHED, from, to, 0);
+            sock::tuple(sk, lport, &raw mut (*r).tuple);
+            sock::handshake(sk, tp, &raw mut (*r).handshake);
+        });
+    } else if to == tcp::CLOSE {
+        let extra = remember(&live, from, to);
+        // SAFETY: the slot is a `Closed`.
+        emit::record::<Closed>(PROGRAM, |r| unsafe {
+            live.head(&raw mut (*r).head, kind::CLOSED, from, to, extra);
+            sock::counters(sk, tp, &raw mut (*r).counters);
+        });
+    } else {
+        let extra = remember(&live, from, to);
+        // SAFETY: the slot is a `Head`.
+        emit::record::<Head>(PROGRAM, |r| unsafe { live.head(r, kind::STATE, from, to, extra) });
+    }
+}
+
+/// Drop what belongs to a process that is known and not wanted.
+#[inline(always)]
+fn filter_by_owner(live: &Live) -> bool {
+    if FILTER.load().pids == 0 || live.kept.is_null() {
+        return true;
+    }
+    // SAFETY: a map entry or socket storage.
+    unsafe {
+        let owner = (*live.kept).owner;
+        owner == 0 || PIDS.get(&owner).is_some()
+    }
+}
+
+/// A passive open's child. Before 6.18 (upstream moved the state change behind the copying of the request) it has neither
+/// its remote end nor a cookie of its own here: it still carries the listener's, which must be neither read nor made. An
+/// empty remote port tells the two apart; such a child is known by its address until SYN_RECV→ESTABLISHED.
+#[inline(always)]
+fn child(sk: *const u8, tp: *const u8) {
+    let lport = sock::lport(sk, tp);
+    if !filter::wanted(sk, lport, 0) {
+        return;
+    }
+    // SAFETY: a full socket.
+    let own = unsafe { ld::<u16>(sk, off!(dport)) } != 0;
+    let cookie = if own { sock::cookie(sk) } else { 0 };
+    let kept = if own { per_socket::get(PROGRAM, sk, cookie, true) } else { core::ptr::null_mut() };
+    let live = Live { sk, tp, cookie, kept };
+    // SAFETY: the slot is a `Child`.
+    emit::record::<Child>(PROGRAM, |r| unsafe {
+        live.head(&raw mut (*r).head, kind::CHILD, tcp::LISTEN, tcp::SYN_RECV, 0);
+        sock::tuple(sk, lport, &raw mut (*r).tuple);
+        (*r).addr = sk as u64;
+    });
+}
+
+/// Keep what tells a three-segment close from one of four, and compare with what was kept.
+#[inline(always)]
+fn remember(live: &Live, from: u8, to: u8) -> u16 {
+    let (kept, tp) = (live.kept, live.tp);
+    if kept.is_null() {
+        return 0;
+    }
+    // SAFETY: a map entry or socket storage, and a full socket.
+    unsafe {
+        if to == tcp::FIN_WAIT2 {
+            (*kept).segs = ld(tp, off!(segs_in));
+        } else if from == tcp::FIN_WAIT2 {
+            if (*kept).segs == ld(tp, off!(segs_in)) {
+                return flag::SAME_SEGMENT;
+            }
+        } else if to == tcp::CLOSE_WAIT {
+            (*kept).segs = ld(tp, off!(segs_out));
+            (*kept).write_seq = ld(tp, off!(write_seq));
+        } else if from == tcp::CLOSE_WAIT && to == tcp::LAST_ACK {
+            let mut flags = 0;
+            if (*kept).segs == ld(tp, off!(segs_out)) {
+                flags |= flag::SAME_SEGMENT;
+            }
+            if (*kept).write_seq != ld(tp, off!(write_seq)) {
+                flags |= flag::DATA_AFTER_FIN;
+            }
+            return flags;
+        }
+    }
+    0
+}
+
+/// Transitions that a process makes name it when it is not the owner: the one that inherited the socket, or, as `ss -K`, one
+/// that has nothing to do with it. All other transitions may run in softirq on top of any process.
+#[inline(always)]
+fn actor(live: &Live, from: u8, to: u8) {
+    if live.kept.is_null() {
+        return;
+    }
+    let by_process = match to {
+        tcp::FIN_WAIT1 | tcp::LAST_ACK => true,
+        tcp::CLOSE => by_process(sock::err(live.sk), from),
+        _ => false,
+    };
+    if !by_process {
+        return;
+    }
+    // SAFETY: a map entry or socket storage.
+    let owner = unsafe { (*live.kept).owner };
+    let tgid = task::current_tgid();
+    if owner == tgid {
+        return;
+    }
+    let mut extra = 0;
+    if owner != 0 && task::descends_from(owner) {
+        extra = flag::INHERITED;
+        // SAFETY: as above.
+        unsafe { (*live.kept).owner = tgid }
+    }
+    // SAFETY: the slot is an `Owned`.
+    emit::record::<Owned>(PROGRAM, |r| unsafe {
+        live.head(&raw mut (*r).head, kind::ACTOR, from, from, extra);
+        task::current(&raw mut (*r).owner, -1, 0);
+    });
+}
+
+/// →CLOSE by a system call: killed by an administrator (ECONNABORTED), or without an error from a state that the peer cannot
+/// end without one.
+#[inline(always)]
+fn by_process(err: u8, from: u8) -> bool {
+    if err == ECONNABORTED {
+        return true;
+    }
+    err == 0 && (from == tcp::SYN_SENT || from == tcp::ESTABLISHED || from == tcp::CLOSE_WAIT || from == tcp::LISTEN)
+}

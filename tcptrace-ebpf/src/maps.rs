@@ -1,0 +1,106 @@
+//! Maps and globals: the programs' whole interface to the loader. Names are part of it.
+
+use aya_ebpf::{
+    Global,
+    btf_maps::{ArrayOfMaps, RingBuf, SkStorage},
+    macros::{btf_map, map},
+    maps::{Array, HashMap, LpmTrie, PerCpuArray},
+};
+use tcptrace_common::{
+    offsets::{Bitfields, Bits, Offsets},
+    record::Head,
+    settings::{CpuStats, Filter, PerSocket, Sides, Syscalls},
+};
+
+/// One ring per CPU. The inner type is the verifier's template; the loader makes the real ones, of any size.
+#[btf_map]
+pub static RINGS: ArrayOfMaps<RingBuf<Head, 4096>, 1> = ArrayOfMaps::new();
+
+/// What was lost, per program ([`tcptrace_common::settings::program`]) and CPU.
+#[map]
+pub static STATS: PerCpuArray<CpuStats> = PerCpuArray::with_max_entries(1, 0);
+
+/// Direct-mapped cache of per-socket data, indexed by the low bits of the cookie (see `per_socket`).
+#[map]
+pub static SLOTS: Array<PerSocket> = Array::with_max_entries(tcptrace_common::settings::SLOTS, 0);
+
+/// Where a socket goes whose slot is taken by another.
+#[btf_map]
+pub static STORE: SkStorage<PerSocket> = SkStorage::new();
+
+/// Wanted network namespaces.
+#[map]
+pub static NETNS: HashMap<u32, u8> = HashMap::with_max_entries(1024, 0);
+/// Wanted ports: [`tcptrace_common::settings::side`] bits. The loader shrinks it to one entry when it is not used.
+#[map]
+pub static PORTS: Array<u8> = Array::with_max_entries(65536, 0);
+/// Wanted IPv4 prefixes: side bits.
+#[map]
+pub static ADDRS_V4: LpmTrie<[u8; 4], u8> = LpmTrie::with_max_entries(1024, 0);
+/// Wanted IPv6 prefixes: side bits.
+#[map]
+pub static ADDRS_V6: LpmTrie<[u8; 16], u8> = LpmTrie::with_max_entries(1024, 0);
+/// Wanted processes (thread groups).
+#[map]
+pub static PIDS: HashMap<u32, u8> = HashMap::with_max_entries(1024, 0);
+
+/// Where kernel fields are.
+#[unsafe(no_mangle)]
+pub static OFFSETS: Global<Offsets> = Global::new(Offsets::UNKNOWN);
+/// Where kernel bitfields are.
+#[unsafe(no_mangle)]
+pub static BITFIELDS: Global<Bitfields> = Global::new(Bitfields {
+    sack_ok: Bits::UNKNOWN,
+    tstamp_ok: Bits::UNKNOWN,
+    wscale_ok: Bits::UNKNOWN,
+    snd_wscale: Bits::UNKNOWN,
+    rcv_wscale: Bits::UNKNOWN,
+    nonagle: Bits::UNKNOWN,
+    syn_data: Bits::UNKNOWN,
+    syn_fastopen: Bits::UNKNOWN,
+});
+/// Which filters are on.
+#[unsafe(no_mangle)]
+pub static FILTER: Global<Filter> = Global::new(Filter::OFF);
+/// Which sides the port and address filters look at.
+#[unsafe(no_mangle)]
+pub static SIDES: Global<Sides> = Global::new(Sides { ports: 0, addrs: 0 });
+/// Wake the collector each time this many bytes (a power of two) went into a CPU's ring; 0: never.
+#[unsafe(no_mangle)]
+pub static WAKE_BYTES: Global<u64> = Global::new(0);
+/// System call numbers of this architecture.
+#[unsafe(no_mangle)]
+pub static SYSCALLS: Global<Syscalls> = Global::new(Syscalls { connect: 0, listen: 0, accept: 0, accept4: 0 });
+/// 1: say what went wrong through aya-log.
+#[unsafe(no_mangle)]
+pub static VERBOSE: Global<u32> = Global::new(0);
+
+/// The member of [`OFFSETS`] at byte `at`; `off!` names it.
+#[inline(always)]
+pub fn offset(at: usize) -> u32 {
+    // SAFETY: `at` is a member's own offset; volatile keeps the compiler from folding the initial value in.
+    unsafe { core::ptr::read_volatile((&raw const OFFSETS).byte_add(at).cast()) }
+}
+
+/// The member of [`BITFIELDS`] at byte `at`; `bits!` names it.
+#[inline(always)]
+pub fn bitfield(at: usize) -> Bits {
+    // SAFETY: as for `offset`.
+    unsafe { core::ptr::read_volatile((&raw const BITFIELDS).byte_add(at).cast()) }
+}
+
+/// Offset of a kernel field: a constant to the verifier, one load to the CPU.
+macro_rules! off {
+    ($field:ident) => {
+        $crate::maps::offset(core::mem::offset_of!(tcptrace_common::offsets::Offsets, $field))
+    };
+}
+pub(crate) use off;
+
+/// Place of a kernel bitfield.
+macro_rules! bits {
+    ($field:ident) => {
+        $crate::maps::bitfield(core::mem::offset_of!(tcptrace_common::offsets::Bitfields, $field))
+    };
+}
+pub(crate) use bits;

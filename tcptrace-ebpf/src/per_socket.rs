@@ -1,0 +1,105 @@
+//! What is kept about a live socket. Connection churn must not pay for socket storage (two allocations and a deferred free a
+//! socket), so a direct-mapped array indexed by the cookie's low bits comes first: cookies are handed out in sequence, and
+//! short-lived sockets hardly ever meet. A socket whose slot belongs to another one gets socket storage.
+
+use aya_ebpf::{bindings::BPF_SK_STORAGE_GET_F_CREATE, helpers::generated as h};
+use core::ffi::c_void;
+use tcptrace_common::settings::{PerSocket, SLOTS as SLOT_COUNT};
+
+use crate::maps::{SLOTS, STATS, STORE};
+
+/// The socket's data, made if need be; `first`: this is the first record of a new timeline. Null when there is no memory.
+#[inline(always)]
+pub fn get(program: usize, sk: *const u8, cookie: u64, first: bool) -> *mut PerSocket {
+    let Some(slot) = SLOTS.get_ptr_mut(cookie as u32 & (SLOT_COUNT - 1)) else { return core::ptr::null_mut() };
+    // SAFETY: a map entry; its words are read and written whole.
+    unsafe {
+        if (*slot).cookie == cookie {
+            return slot;
+        }
+        if (*slot).cookie == 0 {
+            if !first {
+                let stored = storage(sk, false);
+                if !stored.is_null() {
+                    return stored;
+                }
+            }
+            if claim(slot, cookie) {
+                (*slot).owner = 0;
+                (*slot).seq = 0;
+                return slot;
+            }
+        }
+    }
+    let stored = storage(sk, true);
+    if stored.is_null()
+        && let Some(stats) = STATS.get_ptr_mut(0)
+    {
+        // SAFETY: `program` is a constant below the array's length.
+        unsafe { (*stats).storage[program] += 1 }
+    }
+    stored
+}
+
+/// The data of a socket that has a slot. `Some(null)`: its slot is another's; it may have storage, which cannot be reached
+/// through an untyped pointer. None: nothing was ever recorded about it.
+#[inline(always)]
+pub fn lookup(cookie: u64) -> Option<*mut PerSocket> {
+    if cookie == 0 {
+        return None;
+    }
+    let slot = SLOTS.get_ptr_mut(cookie as u32 & (SLOT_COUNT - 1))?;
+    // SAFETY: a map entry.
+    match unsafe { (*slot).cookie } {
+        0 => None,
+        c if c == cookie => Some(slot),
+        _ => Some(core::ptr::null_mut()),
+    }
+}
+
+/// The socket is gone: its slot is free.
+#[inline(always)]
+pub fn release(cookie: u64) {
+    if let Some(slot) = SLOTS.get_ptr_mut(cookie as u32 & (SLOT_COUNT - 1)) {
+        // SAFETY: as above.
+        unsafe {
+            if (*slot).cookie == cookie {
+                core::ptr::write_volatile(&raw mut (*slot).cookie, 0);
+            }
+        }
+    }
+}
+
+/// Take a free slot; false when another CPU was faster.
+#[inline(always)]
+unsafe fn claim(slot: *mut PerSocket, cookie: u64) -> bool {
+    #[cfg(target_arch = "bpf")]
+    {
+        let mut was = 0u64;
+        // SAFETY: `cookie` is the first word of the slot, aligned; r0 is the instruction's fixed operand.
+        unsafe {
+            core::arch::asm!("r0 = cmpxchg_64({p} + 0, r0, {new})", p = in(reg) slot, new = in(reg) cookie, inout("r0") was);
+        }
+        was == 0
+    }
+    #[cfg(not(target_arch = "bpf"))]
+    {
+        let _ = (slot, cookie);
+        false
+    }
+}
+
+#[inline(always)]
+fn storage(sk: *const u8, create: bool) -> *mut PerSocket {
+    let flags = if create { u64::from(BPF_SK_STORAGE_GET_F_CREATE) } else { 0 };
+    // SAFETY: `sk` is a full socket; a null initial value means zeroes.
+    unsafe {
+        h::bpf_sk_storage_get(
+            (&raw const STORE).cast_mut().cast(),
+            sk.cast_mut().cast::<c_void>(),
+            core::ptr::null_mut(),
+            flags,
+        )
+        .cast()
+    }
+}

@@ -1,0 +1,244 @@
+//! Readers of sockets: typed kernel pointer in, part of a record out. All loads are direct; the offsets come from BTF.
+
+use aya_ebpf::helpers::generated as h;
+use tcptrace_common::{
+    offsets::{ABSENT, Bits},
+    record::{Counters, Handshake, Tuple, flag, option},
+};
+
+use crate::maps::{bits, off};
+
+/// IPPROTO_TCP.
+const TCP: u16 = 6;
+/// IPPROTO_MPTCP as the tracepoint has it (`sk_protocol` of a subflow is TCP; of the MPTCP socket 262).
+const SOCK_KEEPOPEN: u64 = 1 << 3;
+const TCP_NAGLE_OFF: u32 = 1;
+const TCP_ECN_OK: u8 = 1;
+const AF_INET: u16 = 2;
+
+/// Load a `T` at a byte offset.
+#[inline(always)]
+pub unsafe fn ld<T: Copy>(base: *const u8, offset: u32) -> T {
+    // SAFETY: the verifier checks the access against the type of `base`.
+    unsafe { core::ptr::read_volatile(base.add(offset as usize).cast::<T>()) }
+}
+
+/// Load a `T`, or `default` where the kernel has no such field.
+#[inline(always)]
+pub unsafe fn ld_or<T: Copy>(base: *const u8, offset: u32, default: T) -> T {
+    // SAFETY: as for `ld`.
+    if offset == ABSENT { default } else { unsafe { ld(base, offset) } }
+}
+
+#[inline(always)]
+unsafe fn bitfield(base: *const u8, b: Bits) -> u32 {
+    if b.offset == ABSENT {
+        return 0;
+    }
+    // SAFETY: as for `ld`.
+    u32::from(unsafe { ld::<u8>(base, b.offset) }) >> b.shift & b.mask
+}
+
+/// A TCP socket? The tracepoints fire for SCTP, DCCP and MPTCP's own sockets too.
+#[inline(always)]
+pub fn is_tcp(sk: *const u8) -> bool {
+    // SAFETY: a full socket.
+    unsafe { ld::<u16>(sk, off!(protocol)) == TCP }
+}
+
+/// State of a `sock_common`.
+#[inline(always)]
+pub fn state(sk: *const u8) -> u8 {
+    // SAFETY: every kind of socket starts with a `sock_common`.
+    unsafe { ld(sk, off!(state)) }
+}
+
+/// The cookie, made if need be. Not to be called on a child at LISTEN→SYN_RECV before 6.18: it still carries its listener's.
+#[inline(always)]
+pub fn cookie(sk: *const u8) -> u64 {
+    // SAFETY: a full socket.
+    unsafe {
+        let known: u64 = ld(sk, off!(cookie));
+        if known != 0 { known } else { h::bpf_get_socket_cookie(sk.cast_mut().cast()) }
+    }
+}
+
+/// The socket as a `tcp_sock`; null if it is none.
+#[inline(always)]
+pub fn tcp(sk: *const u8) -> *const u8 {
+    // SAFETY: a typed socket pointer.
+    unsafe { h::bpf_skc_to_tcp_sock(sk.cast_mut().cast()).cast_const().cast() }
+}
+
+/// `sk_err`, as far as it fits.
+#[inline(always)]
+pub fn err(sk: *const u8) -> u8 {
+    // SAFETY: a full socket.
+    let err: u32 = unsafe { ld(sk, off!(err)) };
+    if err > 254 { 255 } else { err as u8 }
+}
+
+/// The [`flag`] bits that every record of a full socket carries.
+#[inline(always)]
+pub fn flags(sk: *const u8, tp: *const u8) -> u16 {
+    // SAFETY: a full socket.
+    unsafe {
+        let shutdown = u16::from(ld::<u8>(sk, off!(shutdown)) & 3);
+        let sock_flags: u64 = ld(sk, off!(sock_flags));
+        // SOCK_DEAD is bit 0 and SOCK_DONE bit 1; ours are the other way round.
+        let dead = (sock_flags & 1) as u16;
+        let done = (sock_flags >> 1 & 1) as u16;
+        let mut flags = shutdown | done * flag::DONE | dead * flag::DEAD;
+        if ld::<u64>(sk, off!(socket)) == 0 {
+            flags |= flag::NO_SOCKET;
+        }
+        if (ld_or::<u32>(tp, off!(linger2), 0) as i32) < 0 {
+            flags |= flag::LINGER2;
+        }
+        flags
+    }
+}
+
+/// Number of the socket's network namespace.
+#[inline(always)]
+pub fn netns(sk: *const u8) -> u32 {
+    // SAFETY: `skc_net` is set for a socket's whole life.
+    unsafe { ld(ld::<*const u8>(sk, off!(net)), off!(net_inum)) }
+}
+
+/// Both ends of any kind of socket that starts with a `sock_common`. `lport` is passed in: full sockets keep it longer in
+/// `inet_sport` (`skc_num` is 0 after the end), the others have it in places of their own.
+#[inline(always)]
+pub unsafe fn tuple(sk: *const u8, lport: u16, t: *mut Tuple) {
+    // SAFETY: `t` points into a ring slot.
+    unsafe {
+        let family: u16 = ld(sk, off!(family));
+        (*t).family = family;
+        (*t).netns = netns(sk);
+        (*t).lport = lport;
+        (*t).rport = u16::from_be(ld(sk, off!(dport)));
+        (*t).reserved = [0; 3];
+        let (l, r) = ((&raw mut (*t).laddr).cast::<u64>(), (&raw mut (*t).raddr).cast::<u64>());
+        if family == AF_INET {
+            *l = u64::from(ld::<u32>(sk, off!(saddr)));
+            *r = u64::from(ld::<u32>(sk, off!(daddr)));
+            *l.add(1) = 0;
+            *r.add(1) = 0;
+        } else {
+            *l = ld(sk, off!(saddr6));
+            *l.add(1) = ld(sk, off!(saddr6) + 8);
+            *r = ld(sk, off!(daddr6));
+            *r.add(1) = ld(sk, off!(daddr6) + 8);
+        }
+    }
+}
+
+/// Local port of a full socket, host byte order. After `tcp_done` `skc_num` is 0 and only `inet_sport` is left.
+#[inline(always)]
+pub fn lport(sk: *const u8, tp: *const u8) -> u16 {
+    // SAFETY: a full socket and the same one as a `tcp_sock`.
+    unsafe {
+        let num: u16 = ld(sk, off!(num));
+        if num != 0 { num } else { u16::from_be(ld(tp, off!(sport))) }
+    }
+}
+
+#[inline(always)]
+unsafe fn options(sk: *const u8, tp: *const u8) -> u16 {
+    // SAFETY: a full socket.
+    unsafe {
+        let mut o = 0;
+        if bitfield(tp, bits!(sack_ok)) != 0 {
+            o |= option::SACK;
+        }
+        if bitfield(tp, bits!(tstamp_ok)) != 0 {
+            o |= option::TIMESTAMPS;
+        }
+        if bitfield(tp, bits!(wscale_ok)) != 0 {
+            o |= option::WSCALE;
+        }
+        if ld_or::<u8>(tp, off!(ecn_flags), 0) & TCP_ECN_OK != 0 {
+            o |= option::ECN;
+        }
+        if bitfield(tp, bits!(syn_data)) | bitfield(tp, bits!(syn_fastopen)) != 0 {
+            o |= option::TFO;
+        }
+        if bitfield(tp, bits!(nonagle)) & TCP_NAGLE_OFF != 0 {
+            o |= option::NODELAY;
+        }
+        if ld::<u64>(sk, off!(sock_flags)) & SOCK_KEEPOPEN != 0 {
+            o |= option::KEEPALIVE;
+        }
+        if ld_or::<u8>(tp, off!(defer_accept), 0) != 0 {
+            o |= option::DEFER_ACCEPT;
+        }
+        if ld_or::<u32>(tp, off!(user_timeout), 0) != 0 {
+            o |= option::USER_TIMEOUT;
+        }
+        o
+    }
+}
+
+/// What the handshake settled.
+#[inline(always)]
+pub unsafe fn handshake(sk: *const u8, tp: *const u8, p: *mut Handshake) {
+    // SAFETY: `p` points into a ring slot.
+    unsafe {
+        (*p).isn_local = ld::<u32>(tp, off!(snd_una)).wrapping_sub(ld::<u32>(tp, off!(bytes_acked)));
+        (*p).isn_remote =
+            ld::<u32>(tp, off!(rcv_nxt)).wrapping_sub(ld::<u32>(tp, off!(bytes_received))).wrapping_sub(1);
+        (*p).srtt_us = ld::<u32>(tp, off!(srtt_us)) >> 3;
+        (*p).min_rtt_us = ld_or(tp, off!(rtt_min), u32::MAX);
+        (*p).retrans = ld(tp, off!(total_retrans));
+        (*p).snd_mss = ld(tp, off!(mss_cache));
+        (*p).adv_mss = ld(tp, off!(advmss));
+        (*p).options = options(sk, tp);
+        (*p).wscale_snd = bitfield(tp, bits!(snd_wscale)) as u8;
+        (*p).wscale_rcv = bitfield(tp, bits!(rcv_wscale)) as u8;
+        (*p).reserved = [0; 2];
+        (*p).addr = sk as u64;
+    }
+}
+
+/// All counters.
+#[inline(always)]
+pub unsafe fn counters(sk: *const u8, tp: *const u8, p: *mut Counters) {
+    // SAFETY: `p` points into a ring slot.
+    unsafe {
+        (*p).bytes_sent = ld(tp, off!(bytes_sent));
+        (*p).bytes_acked = ld(tp, off!(bytes_acked));
+        (*p).bytes_received = ld(tp, off!(bytes_received));
+        (*p).bytes_retrans = ld_or(tp, off!(bytes_retrans), 0);
+        (*p).segs_out = ld(tp, off!(segs_out));
+        (*p).segs_in = ld(tp, off!(segs_in));
+        (*p).retrans = ld(tp, off!(total_retrans));
+        (*p).unread = ld::<u32>(tp, off!(rcv_nxt)).wrapping_sub(ld(tp, off!(copied_seq)));
+        (*p).unsent = ld::<u32>(tp, off!(write_seq)).wrapping_sub(ld(tp, off!(snd_una)));
+        (*p).packets_out = ld(tp, off!(packets_out));
+        (*p).srtt_us = ld::<u32>(tp, off!(srtt_us)) >> 3;
+        (*p).min_rtt_us = ld_or(tp, off!(rtt_min), u32::MAX);
+        (*p).snd_mss = ld(tp, off!(mss_cache));
+        (*p).options = options(sk, tp);
+        (*p).probes_out = ld_or(tp, off!(probes_out), 0);
+        (*p).retransmits = ld_or(tp, off!(retransmits), 0);
+    }
+}
+
+/// Inode number of the socket; 0 while it has no `struct socket`.
+#[inline(always)]
+pub unsafe fn inode(sk: *const u8) -> u64 {
+    // SAFETY: a full socket; the inode follows its `struct socket` in one allocation (`socket_alloc`), outside of what the
+    // verifier lets a `struct socket` pointer reach, hence the helper.
+    unsafe {
+        if off!(sk_ino) != ABSENT {
+            return ld(sk, off!(sk_ino));
+        }
+        let socket: *const u8 = ld(sk, off!(socket));
+        if socket.is_null() || off!(socket_inode) == ABSENT {
+            return 0;
+        }
+        let mut ino = 0u64;
+        h::bpf_probe_read_kernel((&raw mut ino).cast(), 8, socket.add(off!(socket_inode) as usize).cast());
+        ino
+    }
+}

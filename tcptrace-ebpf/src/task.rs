@@ -1,0 +1,100 @@
+//! Readers of tasks: who is it.
+
+use aya_ebpf::helpers::generated as h;
+use tcptrace_common::{offsets::ABSENT, record::Owner};
+
+use crate::{maps::off, sock::ld};
+
+/// Thread group on this CPU; meaningful in process context only.
+#[inline(always)]
+pub fn current_tgid() -> u32 {
+    // SAFETY: no arguments.
+    (unsafe { h::bpf_get_current_pid_tgid() } >> 32) as u32
+}
+
+/// Describe the current process.
+#[inline(always)]
+pub unsafe fn current(o: *mut Owner, fd: i32, inode: u64) {
+    // SAFETY: `o` points into a ring slot; the current task is always valid.
+    unsafe {
+        let task: *const u8 = h::bpf_get_current_task_btf().cast_const().cast();
+        let id = h::bpf_get_current_pid_tgid();
+        (*o).pid = (id >> 32) as u32;
+        (*o).tid = id as u32;
+        (*o).uid = h::bpf_get_current_uid_gid() as u32;
+        (*o).fd = fd;
+        (*o).cgroup = h::bpf_get_current_cgroup_id();
+        (*o).inode = inode;
+        leader(task, o);
+    }
+}
+
+/// Name and start of the task's thread-group leader.
+#[inline(always)]
+pub unsafe fn leader(task: *const u8, o: *mut Owner) {
+    // SAFETY: as above.
+    unsafe {
+        let leader: *const u8 = ld(task, off!(task_leader));
+        let comm = (&raw mut (*o).comm).cast::<u64>();
+        *comm = ld(leader, off!(task_comm));
+        *comm.add(1) = ld(leader, off!(task_comm) + 8);
+        (*o).started = ld(leader, off!(task_start));
+    }
+}
+
+/// Describe a task other than the current one: name, start, user, cgroup.
+#[inline(always)]
+pub unsafe fn describe(task: *const u8, o: *mut Owner) {
+    // SAFETY: a live task; a field that the kernel lacks is left as it was.
+    unsafe {
+        leader(task, o);
+        if off!(task_cred) != ABSENT && off!(cred_uid) != ABSENT {
+            let cred: *const u8 = ld(task, off!(task_cred));
+            (*o).uid = ld(cred, off!(cred_uid));
+        }
+        if off!(task_cgroups) != ABSENT && off!(css_dfl) != ABSENT && off!(cgroup_kn) != ABSENT && off!(kn_id) != ABSENT
+        {
+            let set: *const u8 = ld(task, off!(task_cgroups));
+            let cgroup: *const u8 = ld(set, off!(css_dfl));
+            let node: *const u8 = ld(cgroup, off!(cgroup_kn));
+            (*o).cgroup = ld(node, off!(kn_id));
+        }
+    }
+}
+
+/// How many generations up an owner is looked for.
+const GENERATIONS: u32 = 4;
+
+/// Does the current process descend from thread group `owner`?
+#[inline(always)]
+pub fn descends_from(owner: u32) -> bool {
+    // SAFETY: parents of a live task; loads of a stale pointer read zero.
+    unsafe {
+        let mut task: *const u8 = h::bpf_get_current_task_btf().cast_const().cast();
+        for _ in 0..GENERATIONS {
+            task = ld(task, off!(task_parent));
+            let tgid: u32 = ld(task, off!(task_tgid));
+            if tgid == owner {
+                return true;
+            }
+            if tgid <= 1 {
+                return false;
+            }
+        }
+    }
+    false
+}
+
+/// Descriptor argument of the system call that the current task is in, if it is `nr`; -1 otherwise (io_uring).
+#[inline(always)]
+pub fn syscall_fd(nr: u64) -> i32 {
+    if off!(regs_fd) == ABSENT || off!(regs_nr) == ABSENT {
+        return -1;
+    }
+    // SAFETY: the current task's saved registers.
+    unsafe {
+        let task = h::bpf_get_current_task_btf();
+        let regs: *const u8 = h::bpf_task_pt_regs(task.cast()) as *const u8;
+        if ld::<u64>(regs, off!(regs_nr)) == nr { ld::<u64>(regs, off!(regs_fd)) as i32 } else { -1 }
+    }
+}

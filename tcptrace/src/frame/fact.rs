@@ -1,0 +1,86 @@
+//! What the collector itself contributes to the stream of frames.
+
+use serde::{Deserialize, Serialize};
+
+/// Kinds of facts in [`tcptrace_common::record::Head::kind`]; append-only.
+pub mod kind {
+    /// [`Start`](super::Start): always the first frame.
+    pub const START: u8 = 64;
+    /// [`Clock`](super::Clock).
+    pub const CLOCK: u8 = 65;
+    /// [`Snapshot`](super::Snapshot): the rows of the start snapshot end here.
+    pub const SNAPSHOT: u8 = 66;
+    /// [`Loss`](super::Loss).
+    pub const LOSS: u8 = 67;
+    /// Time passes: no body (`null`). At most one a second.
+    pub const TICK: u8 = 68;
+    /// [`End`](super::End): always the last frame of a trace that ended cleanly.
+    pub const END: u8 = 69;
+}
+
+/// The host and what is traced on it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Start {
+    /// Host name.
+    pub host: String,
+    /// `/proc/sys/kernel/random/boot_id`.
+    pub boot_id: String,
+    /// `uname -r`.
+    pub kernel: String,
+    /// Version of tcptrace.
+    pub version: String,
+    /// The filters of the command line, as given; they apply to a replay too.
+    pub filters: Vec<(String, String)>,
+    /// Signal → hook in use.
+    pub signals: Vec<(String, String)>,
+    /// Signals that no hook serves, or that a worse one serves: what is not exact.
+    pub degraded: Vec<String>,
+}
+
+/// CLOCK_REALTIME minus CLOCK_MONOTONIC.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Clock {
+    /// Nanoseconds.
+    pub offset_ns: i64,
+}
+
+/// End of the start snapshot.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// Rows.
+    pub rows: u64,
+    /// Kernel ticks a second, for `idle_us`; 0 where it could not be measured.
+    pub hz: u32,
+    /// Network namespaces that were read.
+    pub netns: u32,
+    /// Network namespaces that could not be entered.
+    pub netns_failed: u32,
+}
+
+/// Events that were lost since the last such fact.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Loss {
+    /// `ring_full`, `missed_run`, `map_full` or `storage`.
+    pub kind: String,
+    /// How many.
+    pub count: u64,
+    /// CPU, where it is known.
+    pub cpu: Option<u32>,
+    /// Kernel program.
+    pub program: String,
+}
+
+/// What only the live run could measure.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct End {
+    /// Records received.
+    pub records: u64,
+    /// Records that came too late for the merge.
+    pub late: u64,
+    /// Average run time of the kernel programs, where the kernel keeps statistics.
+    pub kernel_ns_per_event: Option<u64>,
+    /// CPU time of the collector, microseconds.
+    pub collector_cpu_us: u64,
+    /// Highest number of records in one second.
+    pub peak_rate: u64,
+}

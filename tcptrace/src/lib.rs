@@ -1,0 +1,22 @@
+//! tcptrace: traces the kernel's own TCP state machine. One direction:
+//!
+//! ```text
+//! kernel hook → record → ring per CPU → merge → frame → decode → event → tracker → change → sinks
+//! ```
+//!
+//! | module | in → out |
+//! |---|---|
+//! | [`kernel`] | what this kernel offers; loads, attaches, snapshots |
+//! | [`source`] | live kernel or recording → [`frame`]s |
+//! | [`recording`] | frames ↔ file |
+//! | [`decode`] | frame → [`decode::Event`] |
+//! | [`model`] | the words of everything above the decoder: states, ends, connections |
+//! | [`tracker`] | events → changes; pure |
+//! | [`filter`] | which connections are wanted |
+//! | [`sink`] | changes → text or JSON on a writer |
+//! | [`pipeline`] | the one place where they are wired |
+//! | [`cli`] | arguments → one validated configuration |
+
+pub mod decode;
+pub mod frame;
+pub mod model;

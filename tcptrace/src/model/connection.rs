@@ -1,0 +1,287 @@
+//! A connection's timeline, from the first record about it to the last.
+
+use std::sync::Arc;
+
+use tcptrace_common::record::{Counters, Handshake, Tuple};
+
+use super::{Process, State};
+
+/// Which side of the handshake this end was on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum Role {
+    Client,
+    Server,
+    Listener,
+}
+
+/// Who closed first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum ClosedBy {
+    Local,
+    Remote,
+    Both,
+    None,
+}
+
+/// How a connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum End {
+    /// A FIN from each side.
+    Fin,
+    /// This end sent a RST.
+    RstSent,
+    /// The peer sent a RST.
+    RstReceived,
+    /// The SYN was answered by a RST.
+    Refused,
+    /// The network said that the peer cannot be reached.
+    Unreachable,
+    /// No answer to the SYN.
+    ConnectTimeout,
+    /// Data or FIN was not acknowledged.
+    RetransmitTimeout,
+    /// Keepalive probes were not answered.
+    KeepaliveTimeout,
+    /// TCP_USER_TIMEOUT ran out.
+    UserTimeout,
+    /// Its listener was closed before it was accepted.
+    ListenerClosed,
+    /// Another process destroyed it (`ss -K`).
+    Killed,
+    /// The accept queue had no room for it.
+    Overflow,
+    /// Given up locally before it was established, or for another local reason.
+    Aborted,
+    /// Still open when the run ended.
+    Open,
+}
+
+/// Segments that the close took: FIN, ACK, FIN, ACK; or three, the second ACK and FIN being one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum CloseSegments {
+    Three,
+    Four,
+}
+
+/// Notable shapes of a timeline: a set of bits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Patterns(pub u8);
+
+#[expect(missing_docs, reason = "the names are those of the JSON field `patterns`")]
+impl Patterns {
+    pub const SIMULTANEOUS_OPEN: u8 = 1;
+    pub const SIMULTANEOUS_CLOSE: u8 = 1 << 1;
+    pub const SELF_CONNECT: u8 = 1 << 2;
+    /// This end closed its sending side only and went on receiving, or the peer did and this end went on sending.
+    pub const HALF_CLOSE: u8 = 1 << 3;
+    /// FIN_WAIT2 went on without a process, in the kernel's timewait socket.
+    pub const ORPHAN: u8 = 1 << 4;
+}
+
+/// What was concluded and not seen: a set of bits, each a JSON field's name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Inferred(pub u8);
+
+#[expect(missing_docs, reason = "the names are those of JSON fields")]
+impl Inferred {
+    pub const TO: u8 = 1;
+    pub const OWNER: u8 = 1 << 1;
+    pub const ROLE: u8 = 1 << 2;
+    pub const FROM: u8 = 1 << 3;
+    pub const END: u8 = 1 << 4;
+}
+
+/// States and when they were entered, oldest first. Eight fit without an allocation, which is every ordinary life.
+#[derive(Clone, Debug, Default)]
+pub struct Timeline {
+    inline: [u64; 7],
+    len: u8,
+    more: Option<Box<Vec<u64>>>,
+}
+
+const STATE_BITS: u32 = 4;
+
+impl Timeline {
+    /// Append a state entered `at` nanoseconds after the connection's start.
+    pub fn push(&mut self, state: State, at: u64) {
+        let word = at << STATE_BITS | u64::from(state as u8);
+        if let Some(slot) = self.inline.get_mut(usize::from(self.len)) {
+            *slot = word;
+            self.len += 1;
+        } else {
+            self.more.get_or_insert_default().push(word);
+        }
+    }
+
+    /// (state, nanoseconds from the connection's start), oldest first.
+    pub fn iter(&self) -> impl Iterator<Item = (State, u64)> {
+        let rest = self.more.as_ref().map_or(&[][..], |v| &v[..]);
+        self.inline[..usize::from(self.len)].iter().chain(rest).filter_map(|word| {
+            let state = State::from_number((word & ((1 << STATE_BITS) - 1)) as u8)?;
+            Some((state, word >> STATE_BITS))
+        })
+    }
+
+    /// Number of states.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        usize::from(self.len) + self.more.as_ref().map_or(0, |v| v.len())
+    }
+
+    /// No state yet?
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The latest state and when it was entered.
+    #[must_use]
+    pub fn last(&self) -> Option<(State, u64)> {
+        let word = match &self.more {
+            Some(more) => more.last(),
+            None => self.inline[..usize::from(self.len)].last(),
+        }?;
+        Some((State::from_number((word & ((1 << STATE_BITS) - 1)) as u8)?, word >> STATE_BITS))
+    }
+}
+
+/// A connection (or a listener) as far as it is known.
+#[derive(Clone, Debug)]
+pub struct Connection {
+    /// Number of the timeline in this trace, from 1.
+    pub id: u64,
+    /// Socket cookie; 0 where there is none yet.
+    pub cookie: u64,
+    /// CLOCK_MONOTONIC nanoseconds of the first record.
+    pub start_ns: u64,
+    /// Both ends; a port or address that is not known is zero.
+    pub tuple: Tuple,
+    /// Who opened, accepted or inherited the socket.
+    pub owner: Option<Arc<Process>>,
+    /// Another process that acted on the socket.
+    pub actor: Option<Arc<Process>>,
+    /// Inode number of the socket, 0 where not known.
+    pub inode: u64,
+    /// Its life so far.
+    pub states: Timeline,
+    /// What the handshake settled, once it did.
+    pub handshake: Option<Handshake>,
+    /// The owner's descriptor, -1 where not known.
+    pub fd: i32,
+    /// Records of this socket that were lost.
+    pub gaps: u32,
+    /// SYN-ACKs sent again.
+    pub synack_retrans: u16,
+    /// Latest state.
+    pub state: State,
+    /// Side of the handshake.
+    pub role: Option<Role>,
+    /// Existed when the trace began.
+    pub preexisting: bool,
+    /// Which of the above were concluded and not seen.
+    pub inferred: Inferred,
+    /// Shapes recognised so far.
+    pub patterns: Patterns,
+    /// A detail of the tracker: what has been seen of the close.
+    pub(crate) close: crate::model::connection::CloseSeen,
+}
+
+/// What the tracker remembers of a close.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct CloseSeen {
+    /// Who closed first, once somebody did.
+    pub by: Option<ClosedBy>,
+    /// Segments of the close, once known.
+    pub segments: Option<CloseSegments>,
+    /// A RST was sent.
+    pub rst_sent: bool,
+    /// A RST was received.
+    pub rst_received: bool,
+    /// Number of the last record.
+    pub seq: u16,
+    /// `seq` means something.
+    pub numbered: bool,
+}
+
+/// One change of state.
+#[derive(Clone, Copy, Debug)]
+pub struct Transition {
+    /// CLOCK_MONOTONIC nanoseconds.
+    pub ts: u64,
+    /// State before.
+    pub from: State,
+    /// State after.
+    pub to: State,
+    /// Nanoseconds spent in `from`; None when its begin was not seen.
+    pub state_ns: Option<u64>,
+    /// What the tracepoint said, where it said something else.
+    pub kernel: Option<(State, State)>,
+    /// Errno, 0 for none.
+    pub errno: u8,
+    /// How it ended, for the last one, where it is known at once.
+    pub end: Option<End>,
+    /// [`tcptrace_common::record::flag`] bits of the record.
+    pub flags: u16,
+    /// What was concluded and not seen.
+    pub inferred: Inferred,
+}
+
+/// What is known of a connection only at its end.
+#[derive(Clone, Copy, Debug)]
+pub struct Final {
+    /// CLOCK_MONOTONIC nanoseconds of the end.
+    pub ts: u64,
+    /// How it ended.
+    pub end: End,
+    /// Who closed first; None where it is not known.
+    pub closed_by: Option<ClosedBy>,
+    /// Segments of the close, where it was one by FINs and is known.
+    pub close_segments: Option<CloseSegments>,
+    /// Errno, 0 for none.
+    pub errno: u8,
+    /// Final counters, raw as the kernel has them; None when the end was not seen.
+    pub counters: Option<Counters>,
+    /// SYNs sent again; None where not known.
+    pub syn_retrans: Option<u32>,
+    /// Nanoseconds from the first SYN to ESTABLISHED (clients) or from the final ACK (servers); None where not seen.
+    pub handshake_ns: Option<u64>,
+    /// Nanoseconds between ESTABLISHED and accept(); None where not seen.
+    pub accept_wait_ns: Option<u64>,
+}
+
+/// What the start snapshot says of a socket.
+#[derive(Clone, Copy, Debug)]
+pub struct Found {
+    /// CLOCK_MONOTONIC nanoseconds.
+    pub ts: u64,
+    /// Received and not read (`ss`'s Recv-Q); of a listener the accept queue's length.
+    pub unread: u32,
+    /// Written and not acknowledged (`ss`'s Send-Q); of a listener the accept queue's limit.
+    pub unsent: u32,
+    /// Microseconds since the last segment with data; None where not known.
+    pub idle_us: Option<u64>,
+    /// Half-open requests of a listener.
+    pub syn_queue: Option<u32>,
+    /// Counters so far.
+    pub counters: Counters,
+}
+
+/// A request or a TIME_WAIT remnant that the start snapshot found.
+#[derive(Clone, Copy, Debug)]
+pub struct Mini {
+    /// CLOCK_MONOTONIC nanoseconds.
+    pub ts: u64,
+    /// Number of the timeline.
+    pub id: u64,
+    /// Cookie, 0 for none.
+    pub cookie: u64,
+    /// NEW_SYN_RECV, TIME_WAIT or FIN_WAIT2.
+    pub state: State,
+    /// Both ends.
+    pub tuple: Tuple,
+    /// SYN-ACKs sent again.
+    pub retrans: u32,
+}

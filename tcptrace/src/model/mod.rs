@@ -1,0 +1,28 @@
+//! The words of everything above the decoder: what a connection is, what can happen to it, how it can end.
+//!
+//! Plain data, no logic beyond naming. The tracker fills these in and hands them to an [`Observer`].
+
+mod connection;
+mod process;
+mod state;
+
+pub use connection::{
+    CloseSegments, ClosedBy, Connection, End, Final, Found, Inferred, Mini, Patterns, Role, Timeline, Transition,
+};
+pub use process::{Process, comm_str};
+pub use state::State;
+
+/// Takes what the tracker concludes, in the order of events. Every method may be left out.
+#[expect(unused_variables, reason = "default methods ignore their arguments")]
+pub trait Observer {
+    /// A connection changed its state; `c` is as it is after the change.
+    fn transition(&mut self, c: &Connection, t: &Transition) {}
+    /// A connection reached CLOSE or TIME_WAIT, or the run ended while it was open; `c` is forgotten afterwards.
+    fn connection(&mut self, c: &Connection, f: &Final) {}
+    /// A socket that existed when the trace began.
+    fn socket(&mut self, c: &Connection, f: &Found) {}
+    /// A half-open request or a TIME_WAIT remnant that existed when the trace began.
+    fn mini_socket(&mut self, m: &Mini) {}
+    /// A transition that neither RFC 9293 nor Linux knows; the timeline goes on with it.
+    fn impossible(&mut self, c: &Connection, t: &Transition) {}
+}

@@ -1,0 +1,2 @@
+//! tcptrace's own tasks.
+fn main() {}
