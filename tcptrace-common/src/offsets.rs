@@ -154,6 +154,15 @@ pub struct Bitfields {
     pub syn_fastopen: Bits,
 }
 
+impl Bitfields {
+    /// Built from its members in the order of [`BITFIELDS`].
+    #[must_use]
+    pub const fn from_array(bits: [Bits; BITFIELDS.len()]) -> Self {
+        let [sack_ok, tstamp_ok, wscale_ok, snd_wscale, rcv_wscale, nonagle, syn_data, syn_fastopen] = bits;
+        Self { sack_ok, tstamp_ok, wscale_ok, snd_wscale, rcv_wscale, nonagle, syn_data, syn_fastopen }
+    }
+}
+
 /// (struct, path) of each member of [`Bitfields`].
 pub const BITFIELDS: [(&str, &str); 8] = [
     ("tcp_sock", "rx_opt.sack_ok"),

@@ -19,4 +19,5 @@
 
 pub mod decode;
 pub mod frame;
+pub mod kernel;
 pub mod model;

@@ -1,0 +1,43 @@
+//! Why tcptrace cannot trace on this host, in words for the person who runs it.
+
+use super::btf;
+
+/// See [`Error::exit_status`] for what each means to a script.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A capability is missing, or the kernel refuses for another reason that an administrator can change.
+    #[error("not permitted: {what}; {remedy}")]
+    NotPermitted {
+        /// What is missing, for example `CAP_BPF`.
+        what: String,
+        /// What to do about it.
+        remedy: String,
+    },
+    /// This kernel cannot do it.
+    #[error("this kernel cannot do it: {what}; {remedy}")]
+    KernelUnsupported {
+        /// What is missing, for example a field of a struct.
+        what: String,
+        /// What to do about it.
+        remedy: String,
+    },
+    /// The kernel's type information cannot be read or makes no sense.
+    #[error("this kernel cannot do it: {path}: {source}; tcptrace needs the kernel's own type information (BTF)")]
+    Btf {
+        /// Where it was read from.
+        path: String,
+        /// What is wrong with it.
+        source: btf::Error,
+    },
+}
+
+impl Error {
+    /// 3: not permitted; 4: this kernel cannot do it.
+    #[must_use]
+    pub fn exit_status(&self) -> u8 {
+        match self {
+            Self::NotPermitted { .. } => 3,
+            Self::KernelUnsupported { .. } | Self::Btf { .. } => 4,
+        }
+    }
+}
