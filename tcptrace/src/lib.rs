@@ -17,6 +17,9 @@
 //! | [`pipeline`] | the one place where they are wired |
 //! | [`cli`] | arguments → one validated configuration |
 
+pub mod error;
+
 pub mod decode;
 pub mod frame;
 pub mod model;
+pub mod source;
