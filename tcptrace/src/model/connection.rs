@@ -15,6 +15,18 @@ pub enum Role {
     Listener,
 }
 
+impl Role {
+    /// The name in JSON and text.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Server => "server",
+            Self::Listener => "listener",
+        }
+    }
+}
+
 /// Who closed first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[expect(missing_docs, reason = "the names say it")]
@@ -23,6 +35,19 @@ pub enum ClosedBy {
     Remote,
     Both,
     None,
+}
+
+impl ClosedBy {
+    /// The name in JSON and text.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Local => "local",
+            Self::Remote => "remote",
+            Self::Both => "both",
+            Self::None => "none",
+        }
+    }
 }
 
 /// How a connection ended.
@@ -56,6 +81,29 @@ pub enum End {
     Aborted,
     /// Still open when the run ended.
     Open,
+}
+
+impl End {
+    /// The name in JSON and text.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Fin => "fin",
+            Self::RstSent => "rst_sent",
+            Self::RstReceived => "rst_received",
+            Self::Refused => "refused",
+            Self::Unreachable => "unreachable",
+            Self::ConnectTimeout => "connect_timeout",
+            Self::RetransmitTimeout => "retransmit_timeout",
+            Self::KeepaliveTimeout => "keepalive_timeout",
+            Self::UserTimeout => "user_timeout",
+            Self::ListenerClosed => "listener_closed",
+            Self::Killed => "killed",
+            Self::Overflow => "overflow",
+            Self::Aborted => "aborted",
+            Self::Open => "open",
+        }
+    }
 }
 
 /// Segments that the close took: FIN, ACK, FIN, ACK; or three, the second ACK and FIN being one.
