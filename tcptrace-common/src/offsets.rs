@@ -3,6 +3,8 @@
 //! The collector resolves every path at start and hands the offsets over as a read-only global, which the verifier treats
 //! as constants. A field that the running kernel lacks becomes [`ABSENT`]: its reader is pruned, and `doctor` names it.
 
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
 /// Offset of a field that this kernel does not have.
 pub const ABSENT: u32 = u32::MAX;
 
@@ -24,7 +26,7 @@ pub struct Spec {
 macro_rules! offsets {
     ($($name:ident: $structure:literal . $path:literal $sizes:tt $need:ident;)*) => {
         /// Byte offsets of kernel fields, in the order of [`FIELDS`].
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
         #[repr(C)]
         #[expect(missing_docs, reason = "FIELDS names each one's struct and path")]
         pub struct Offsets { $(pub $name: u32,)* }
@@ -123,7 +125,7 @@ offsets! {
 }
 
 /// A bitfield: the byte that holds it, and where in it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Bits {
     /// Byte offset, [`ABSENT`] where the kernel does not have it.
@@ -140,7 +142,7 @@ impl Bits {
 }
 
 /// The bitfields that the programs read, in the order of [`BITFIELDS`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 #[expect(missing_docs, reason = "BITFIELDS names each one's struct and path")]
 pub struct Bitfields {

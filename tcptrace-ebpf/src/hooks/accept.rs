@@ -11,7 +11,6 @@ use tcptrace_common::{
     settings::program::ACCEPT as PROGRAM,
 };
 
-use super::next_seq;
 use crate::{
     emit,
     maps::{SYSCALLS, off},
@@ -73,16 +72,10 @@ unsafe fn accepted(sk: u64, fd: i32) {
             return;
         }
         let cookie: u64 = probe(sk, off!(cookie));
-        let tgid = task::current_tgid();
-        // Unknown to the state program: filtered out, or older than the trace.
-        let Some(kept) = per_socket::lookup(cookie) else { return };
-        if !kept.is_null() {
-            (*kept).owner = tgid;
-        }
+        let Some((seq, more)) = per_socket::take_over(cookie, task::current_tgid()) else { return };
         let inode = if off!(sk_ino) == ABSENT { 0 } else { probe::<u64>(sk, off!(sk_ino)) };
         let state: u8 = probe(sk, off!(state));
         let err: u32 = probe(sk, off!(err));
-        let (seq, more) = next_seq(kept);
         emit::record::<Owned>(PROGRAM, |r| {
             let head = &raw mut (*r).head;
             (*head).sock = cookie;

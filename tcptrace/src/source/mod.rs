@@ -2,6 +2,8 @@
 
 use std::future::Future;
 
+pub mod live;
+
 use crate::{error::Result, frame::Frames};
 
 /// Yields frames in time order. The first is the `Start` fact, the last of a trace that ended cleanly the `End` fact.
