@@ -6,6 +6,7 @@ use aya::{
     Btf, Ebpf, EbpfLoader,
     maps::{Array, ArrayOfMaps, HashMap, LpmTrie, Map, MapData, PerCpuArray, RingBuf, lpm_trie::Key},
 };
+use aya_log::EbpfLogger;
 use tcptrace_common::settings::{CpuStats, Filter, Sides, Syscalls};
 use zerocopy::IntoBytes;
 
@@ -55,6 +56,8 @@ pub struct Loaded {
     pub iterators: Option<Iterators>,
     /// Which hook serves which signal.
     pub signals: Vec<Signal>,
+    /// Reads what the programs say, when they were told to.
+    log: Option<EbpfLogger<Printer>>,
     /// Loss counters.
     pub(super) stats: PerCpuArray<MapData, Stats>,
 }
@@ -111,13 +114,39 @@ pub fn load(resolved: &Resolved, settings: &Settings) -> Result<(Loaded, Vec<Rin
     let rings = make_rings(&mut ebpf, ring_bytes)?;
     let stats = ebpf.take_map("STATS").ok_or_else(|| Error::missing("STATS"))?;
     let stats = PerCpuArray::try_from(stats).map_err(|e| Error::load("opening the loss counters", e))?;
+    let log = settings.verbose.then(|| EbpfLogger::init_with_logger(&mut ebpf, Printer)).transpose();
+    let log = log.map_err(|e| Error::load("opening the kernel programs' log", e))?;
     let signals = signal::attach_all(&mut ebpf, &btf)?;
     let iterators = Some(Iterators::new(&mut ebpf, &btf)?);
     drop(btf);
     // aya's form of the kernel's BTF takes 60 MB in small pieces, which the allocator would keep.
     // SAFETY: no arguments that could be wrong.
     unsafe { libc::malloc_trim(0) };
-    Ok((Loaded { ebpf, iterators, signals, stats }, rings))
+    Ok((Loaded { ebpf, iterators, signals, log, stats }, rings))
+}
+
+impl Loaded {
+    /// Print what the kernel programs said since the last call.
+    pub fn flush_log(&mut self) {
+        if let Some(log) = &mut self.log {
+            log.flush();
+        }
+    }
+}
+
+/// Prints the kernel programs' messages to stderr.
+struct Printer;
+
+impl log::Log for Printer {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        eprintln!("tcptrace: kernel program: {}", record.args());
+    }
+
+    fn flush(&self) {}
 }
 
 /// Number of slots that a CPU number can index: the highest possible CPU + 1 (the list may have holes).

@@ -24,10 +24,10 @@ const DISCARD: u32 = 1 << 30;
 /// Bytes in front of each record: length and flags, page offset.
 const HEADER: u64 = 8;
 
-/// Read access to the memory of one ring.
-pub struct Ring {
+/// Read access to the memory of one ring. `M` owns its descriptor: a map, in tests a file of the same layout.
+pub struct Ring<M = RingBuf<MapData>> {
     /// Keeps the map alive and tells epoll about wakeups.
-    map: RingBuf<MapData>,
+    map: M,
     memory: Mapping,
     /// Bytes of data, a power of two.
     size: u64,
@@ -92,12 +92,12 @@ impl Drop for Mapping {
     }
 }
 
-impl Ring {
+impl<M: AsRawFd> Ring<M> {
     /// Map the ring `map` of `size` bytes of data.
     ///
     /// # Errors
     /// The kernel's, from mmap.
-    pub fn new(map: RingBuf<MapData>, size: u32) -> io::Result<Self> {
+    pub fn new(map: M, size: u32) -> io::Result<Self> {
         let fd = map.as_raw_fd();
         // SAFETY: `map` owns the descriptor and lives as long as `self`.
         let memory = Mapping::new(unsafe { BorrowedFd::borrow_raw(fd) }, size as usize)?;
@@ -106,7 +106,7 @@ impl Ring {
 
     /// The map, to be hung into the outer map.
     #[must_use]
-    pub fn map(&self) -> &RingBuf<MapData> {
+    pub fn map(&self) -> &M {
         &self.map
     }
 
@@ -157,7 +157,7 @@ impl Ring {
     }
 }
 
-impl AsFd for Ring {
+impl<M: AsRawFd> AsFd for Ring<M> {
     fn as_fd(&self) -> BorrowedFd<'_> {
         // SAFETY: `map` owns the descriptor.
         unsafe { BorrowedFd::borrow_raw(self.map.as_raw_fd()) }
@@ -165,8 +165,8 @@ impl AsFd for Ring {
 }
 
 /// Merges the rings of all CPUs by time.
-pub struct Merge {
-    rings: Vec<Ring>,
+pub struct Merge<M = RingBuf<MapData>> {
+    rings: Vec<Ring<M>>,
     /// (time stamp of the oldest record, ring): kept to avoid its allocation.
     heads: BinaryHeap<Reverse<(u64, usize)>>,
     /// Time stamp of the last record handed out.
@@ -177,16 +177,16 @@ pub struct Merge {
     pub records: u64,
 }
 
-impl Merge {
+impl<M: AsRawFd> Merge<M> {
     /// Merge these rings; a ring's index is its CPU.
     #[must_use]
-    pub fn new(rings: Vec<Ring>) -> Self {
+    pub fn new(rings: Vec<Ring<M>>) -> Self {
         Self { rings, heads: BinaryHeap::new(), last: 0, late: 0, records: 0 }
     }
 
     /// The rings, by CPU.
     #[must_use]
-    pub fn rings(&self) -> &[Ring] {
+    pub fn rings(&self) -> &[Ring<M>] {
         &self.rings
     }
 
@@ -254,3 +254,6 @@ impl Merge {
         self.rings.iter().map(|r| r.waiting() * 100 / r.size).max().unwrap_or(0)
     }
 }
+
+#[cfg(test)]
+mod tests;

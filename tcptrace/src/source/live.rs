@@ -168,6 +168,7 @@ impl Live {
 
     fn each_second(&mut self, now: u64, frames: &mut Frames) {
         self.next_second = now + SECOND;
+        self.loaded.flush_log();
         for loss in self.audit.losses(&self.loaded) {
             frames.push_fact(fact::kind::LOSS, now, &loss);
         }
