@@ -21,3 +21,5 @@ pub mod decode;
 pub mod frame;
 pub mod kernel;
 pub mod model;
+pub mod recording;
+pub mod source;
