@@ -23,4 +23,5 @@ pub mod decode;
 pub mod frame;
 pub mod kernel;
 pub mod model;
+pub mod recording;
 pub mod source;

@@ -4,11 +4,15 @@
 //! enumerator. Malformed input is an [`enum@Error`], never a panic or an endless loop: every read is checked against the
 //! buffer, and every walk has a limit.
 
-use std::{fs::File, io::Read as _, path::Path};
+use std::{fs::File, io::Read as _, path::Path, ptr::NonNull};
+
+use rustix::mm;
 
 /// Where the kernel shows its own type information.
 pub const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
 
+/// `f_type` of sysfs (include/uapi/linux/magic.h).
+const SYSFS_MAGIC: rustix::fs::FsWord = 0x6265_6572;
 /// A kernel's type information has 5 to 15 MB.
 const MAX_BYTES: u64 = 1 << 30;
 /// Typedefs and qualifiers in a row, nested anonymous members, dimensions of an array: the kernel has fewer than ten.
@@ -82,13 +86,58 @@ pub struct Field {
 /// Parsed type information.
 #[derive(Debug)]
 pub struct Btf {
-    data: Vec<u8>,
+    data: Data,
     /// Offset of each type in `data`; the first stands for `void`.
     types: Vec<u32>,
     /// (hash of the name, type) of every struct and union.
     structs: Vec<(u32, u32)>,
     /// Names: the part of `data` that holds them.
     strings: std::ops::Range<usize>,
+}
+
+/// The file's bytes.
+#[derive(Debug)]
+enum Data {
+    Read(Vec<u8>),
+    Mapped(NonNull<u8>, usize),
+}
+
+impl Data {
+    /// Map the kernel's own, which takes no copy; `None` before Linux 6.16, which can only read it, 4 KB a call.
+    fn map(file: &File) -> Option<Self> {
+        let meta = file.metadata().ok()?;
+        let size = meta.len();
+        // Any other file could be cut short while it is mapped.
+        if rustix::fs::fstatfs(file).ok()?.f_type != SYSFS_MAGIC || size == 0 || size > MAX_BYTES {
+            return None;
+        }
+        // SAFETY: a new private mapping at an address of the kernel's choice. Files in sysfs cannot be truncated, and the
+        // running kernel's type information never changes.
+        let map = unsafe {
+            mm::mmap(std::ptr::null_mut(), size as usize, mm::ProtFlags::READ, mm::MapFlags::PRIVATE, file, 0).ok()?
+        };
+        Some(Self::Mapped(NonNull::new(map.cast())?, size as usize))
+    }
+}
+
+impl std::ops::Deref for Data {
+    type Target = [u8];
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Read(bytes) => bytes,
+            // SAFETY: mapped by `map` with this length until `drop`.
+            Self::Mapped(start, len) => unsafe { std::slice::from_raw_parts(start.as_ptr(), *len) },
+        }
+    }
+}
+
+impl Drop for Data {
+    fn drop(&mut self) {
+        if let Self::Mapped(start, len) = self {
+            // SAFETY: mapped by `map` with this length, and nothing borrows from it any more. Failure leaks it, no more.
+            let _ = unsafe { mm::munmap(start.as_ptr().cast(), *len) };
+        }
+    }
 }
 
 /// A member as its struct has it.
@@ -106,6 +155,9 @@ impl Btf {
     /// [`Error::Io`] and [`Error::Malformed`].
     pub fn read(path: impl AsRef<Path>) -> Result<Self, Error> {
         let file = File::open(path)?;
+        if let Some(map) = Data::map(&file) {
+            return Self::new(map);
+        }
         // One byte more than sysfs announces, so that the end is found without growing the buffer.
         let size = file.metadata()?.len().min(MAX_BYTES) as usize;
         let mut data = Vec::with_capacity(size + 1);
@@ -118,6 +170,10 @@ impl Btf {
     /// # Errors
     /// [`Error::Malformed`] for anything but a sound header and a sequence of known types that fills its section.
     pub fn parse(data: Vec<u8>) -> Result<Self, Error> {
+        Self::new(Data::Read(data))
+    }
+
+    fn new(data: Data) -> Result<Self, Error> {
         if data.len() as u64 > MAX_BYTES {
             return Err(Error::Malformed("too large"));
         }

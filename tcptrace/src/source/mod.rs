@@ -2,7 +2,10 @@
 
 use std::future::Future;
 
+mod file;
 pub mod live;
+
+pub use file::FileSource;
 
 use crate::{error::Result, frame::Frames};
 

@@ -250,8 +250,10 @@ fn the_running_kernels_fits_the_memory_budget() {
     let btf = Btf::read(VMLINUX).expect("the tests need a kernel with BTF");
     let index = btf.types.capacity() * size_of::<u32>() + btf.structs.capacity() * size_of::<(u32, u32)>();
     assert!(index < btf.data.len() / 4, "the index takes {index} bytes for {} of type information", btf.data.len());
-    assert!(btf.data.capacity() <= btf.data.len() + 1, "the file was read into a buffer of its size");
     assert!(btf.types() > 10_000);
+    // Kernels before 6.16 cannot map it: reading gives the same.
+    let read = Btf::parse(std::fs::read(VMLINUX).expect("readable")).expect("sound");
+    assert_eq!((read.types(), &read.data[..]), (btf.types(), &btf.data[..]));
 }
 
 proptest! {
@@ -268,7 +270,7 @@ proptest! {
             let wanted = ["sock", "tcp_sock", "inet_connection_sock", "task_struct", "net"].map(|n| hash(n.as_bytes()));
             let ids = btf.structs.iter().filter(|(h, _)| wanted.contains(h)).map(|&(_, id)| btf.types[id as usize] as usize);
             let near: Vec<usize> = (0..11).map(|i| i * 6000).chain(ids).collect();
-            (btf.data, near)
+            (btf.data.to_vec(), near)
         });
         let mut data = whole.clone();
         for (place, offset, byte) in damage {
