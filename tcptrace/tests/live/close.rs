@@ -6,6 +6,7 @@ use crate::support::{
     netns::Netns,
     process::{self, comm, me},
     programs::nginx,
+    run::brief,
     segment::flag::{ACK, FIN, RST, SYN},
     socket::{Pair, Sock, close_in_order, local, pair},
     tracer::{Tracer, traced},
@@ -247,7 +248,7 @@ fn quick_time_wait_is_what_the_kernel_calls_close() {
         ns.quiet();
     });
     let last: Vec<_> = run.of_type("transition").filter(|t| t["to"] == "TIME_WAIT").collect();
-    assert_eq!(last.len(), 1, "{}", run.text);
+    assert_eq!(last.len(), 1, "{}", brief(&run.text));
     assert_eq!((&last[0]["kernel"], &last[0]["from"]), (&"FIN_WAIT2>CLOSE".into(), &"FIN_WAIT2".into()));
     let server = run.transitions(run.only("server").number("id"));
     assert_eq!(server.last().map(String::as_str), Some("LAST_ACK>CLOSE"));

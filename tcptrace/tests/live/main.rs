@@ -5,6 +5,7 @@
 
 mod close;
 mod compare;
+mod filters;
 mod open;
 mod process;
 mod recording;

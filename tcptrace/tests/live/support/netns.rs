@@ -31,10 +31,8 @@ impl Netns {
     /// A new one, named after this process.
     pub fn new() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
-        // SAFETY: no arguments.
-        assert_eq!(
-            unsafe { libc::geteuid() },
-            0,
+        assert!(
+            rustix::process::geteuid().is_root(),
             "the live tests make network namespaces and load programs: run them as root"
         );
         let name = format!("tcptrace-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));

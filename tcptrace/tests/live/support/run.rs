@@ -94,17 +94,25 @@ impl Run {
     /// The only connection with this role.
     pub fn only(&self, role: &str) -> &Conn {
         let mut found = self.conns.iter().filter(|c| c.text("role") == role);
-        let conn = found.next().unwrap_or_else(|| panic!("no {role} in {}", self.conns_text));
-        assert!(found.next().is_none(), "one {role} in {}", self.conns_text);
+        let conn = found.next().unwrap_or_else(|| panic!("no {role} in {}", brief(&self.conns_text)));
+        assert!(found.next().is_none(), "one {role} in {}", brief(&self.conns_text));
         conn
     }
 
     /// The connection whose local port is `lport`; there must be exactly one.
     pub fn at(&self, lport: u16) -> &Conn {
-        let at = |c: &&Conn| c.text("role") != "listener" && c.0["lport"] == lport;
-        let mut found = self.conns.iter().filter(at);
-        let conn = found.next().unwrap_or_else(|| panic!("nothing at {lport} in {}", self.conns_text));
-        assert!(found.next().is_none(), "one connection at {lport} in {}", self.conns_text);
+        self.one(|c| c.0["lport"] == lport)
+    }
+
+    /// The connection with these ports; there must be exactly one.
+    pub fn at_both(&self, lport: u16, rport: u16) -> &Conn {
+        self.one(|c| c.0["lport"] == lport && c.0["rport"] == rport)
+    }
+
+    fn one(&self, wanted: impl Fn(&Conn) -> bool) -> &Conn {
+        let mut found = self.conns.iter().filter(|c| c.text("role") != "listener" && wanted(c));
+        let conn = found.next().unwrap_or_else(|| panic!("not there: {}", brief(&self.conns_text)));
+        assert!(found.next().is_none(), "more than one: {}", brief(&self.conns_text));
         conn
     }
 
@@ -115,10 +123,10 @@ impl Run {
 
     fn check(&self) {
         assert!(!self.stderr.contains("panicked") && !self.stderr.contains("RUST_BACKTRACE"), "{}", self.stderr);
-        assert_eq!(self.lines.first().map(|l| &l["type"]), Some(&"start".into()), "{}", self.text);
-        assert_eq!(self.lines.last().map(|l| &l["type"]), Some(&"summary".into()), "{}", self.text);
-        assert_eq!(self.of_type("loss").count(), 0, "{}", self.text);
-        assert_eq!(self.lines.last().expect("not empty")["lost"], 0, "{}", self.text);
+        assert_eq!(self.lines.first().map(|l| &l["type"]), Some(&"start".into()), "{}", brief(&self.text));
+        assert_eq!(self.lines.last().map(|l| &l["type"]), Some(&"summary".into()), "{}", brief(&self.text));
+        assert_eq!(self.of_type("loss").count(), 0, "{}", brief(&self.text));
+        assert_eq!(self.lines.last().expect("not empty")["lost"], 0, "{}", brief(&self.text));
         let mut last: HashMap<u64, &Value> = HashMap::new();
         for t in self.of_type("transition") {
             let id = t["id"].as_u64().expect("every transition has a timeline");
@@ -130,7 +138,7 @@ impl Run {
         let mut seen = HashSet::new();
         for c in &self.conns {
             let id = c.number("id");
-            assert!(seen.insert(id), "two ends of timeline {id}: {}", self.conns_text);
+            assert!(seen.insert(id), "two ends of timeline {id}: {}", brief(&self.conns_text));
             assert_eq!(c.number("gaps"), 0, "{}", c.0);
             let (states, passed) = (c.states(), self.transitions(id));
             let words: Vec<_> = states.split(' ').collect();
@@ -139,6 +147,12 @@ impl Run {
             assert!(passed.len() - arrows.len() <= 1, "`conns` says {states}, `trace` says {passed:?}");
         }
     }
+}
+
+/// At most the last few thousand bytes of `text`, for messages.
+pub fn brief(text: &str) -> &str {
+    let from = text.len().saturating_sub(4000);
+    text[from..].split_once('\n').filter(|_| from > 0).map_or(text, |(_, rest)| rest)
 }
 
 /// `FROM>TO` of a transition.

@@ -110,11 +110,6 @@ impl Tracer {
         }
     }
 
-    /// Process id of the tracer.
-    pub fn pid(&self) -> u32 {
-        self.running.pid()
-    }
-
     /// Kill it without a chance to clean up: what is left of the recording.
     pub fn kill(mut self) -> (TempDir, PathBuf) {
         self.running.signal(libc::SIGKILL);
