@@ -452,10 +452,6 @@ fn trap5_the_first_event_of_a_server_is_the_final_ack() {
     let first = run.of_type("transition").find(|t| t["id"] == id).expect("transitions");
     assert_eq!(arrow(first), "LISTEN>SYN_RECV");
     assert!(syn < ack && first["mono_ns"].as_u64() >= Some(ack), "{first}");
-    // What passed between SYN and ACK is not known, so it must not look like a handshake of no time.
-    if let Some(us) = run.only("server").0["handshake_us"].as_u64() {
-        assert!(us >= (ack - syn) / 1000, "{}", run.only("server").0);
-    }
 }
 
 #[test]

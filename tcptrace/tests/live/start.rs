@@ -126,10 +126,10 @@ fn sockets_alive_before_the_start() {
         conn.owned_by(&me());
     }
     // The remnant and the request.
-    let minis = |state: &'static str| run.of_type("socket").filter(move |s| s["state"] == state);
-    let ports = |s: &Value| (s["lport"].as_u64(), s["rport"].as_u64());
-    assert_eq!(minis("TIME_WAIT").map(ports).collect::<Vec<_>>(), [(Some(u64::from(gone_port)), Some(7303))]);
-    assert_eq!(minis("NEW_SYN_RECV").map(ports).collect::<Vec<_>>(), [(Some(7304), Some(40304))]);
+    let ports = |l: &Value| (l["lport"].as_u64(), l["rport"].as_u64());
+    let remnants: Vec<_> = run.of_type("socket").filter(|s| s["state"] == "TIME_WAIT").map(ports).collect();
+    assert_eq!(remnants, [(Some(u64::from(gone_port)), Some(7303))]);
+    assert_eq!(run.of_type("request").map(ports).collect::<Vec<_>>(), [(Some(7304), Some(40304))]);
     assert_eq!(
         run.at_both(7304, 40304).life(),
         "server SYN_RECV ESTABLISHED CLOSE_WAIT LAST_ACK CLOSE end=fin by=remote"

@@ -140,8 +140,11 @@ impl Run {
             let id = c.number("id");
             assert!(seen.insert(id), "two ends of timeline {id}: {}", brief(&self.conns_text));
             assert_eq!(c.number("gaps"), 0, "{}", c.0);
-            let (states, passed) = (c.states(), self.transitions(id));
-            let words: Vec<_> = states.split(' ').collect();
+            let (states, mut passed) = (c.states(), self.transitions(id));
+            // A socket that leaves a remnant in FIN_WAIT2 behind is gone, its connection still is where it was.
+            passed.retain(|t| t != "FIN_WAIT2>FIN_WAIT2");
+            let mut words: Vec<_> = states.split(' ').collect();
+            words.dedup();
             let arrows: Vec<_> = words.windows(2).map(|w| format!("{}>{}", w[0], w[1])).collect();
             assert!(passed.ends_with(&arrows), "`conns` says {states}, `trace` says {passed:?}");
             assert!(passed.len() - arrows.len() <= 1, "`conns` says {states}, `trace` says {passed:?}");
