@@ -96,7 +96,10 @@ fn connect_timeout() {
     assert_eq!(run.lives(), ["client SYN_SENT CLOSE end=connect_timeout by=none"]);
     let client = run.only("client");
     client.owned_by(&me());
-    assert_eq!([client.number("syn_retrans"), client.number("segs_in")], [1, 0], "{}", client.0);
+    // How many SYNs one retry makes changed in 6.5 (tcp_syn_linear_timeouts).
+    assert!(client.number("syn_retrans") >= 1, "{}", client.0);
+    assert_eq!(client.number("segs_out"), 1 + client.number("syn_retrans"), "{}", client.0);
+    assert_eq!(client.number("segs_in"), 0, "{}", client.0);
     assert!(client.number("duration_us") > 1_000_000, "{}", client.0);
 }
 
@@ -350,8 +353,11 @@ fn trap1_ports_that_the_kernel_has_not_chosen_yet_or_has_cleared() {
     // Bound: known at once, and still after the kernel has cleared both ports.
     let refused: Vec<_> = lines(7115).map(|t| (arrow(t), t["lport"].as_u64())).collect();
     assert_eq!(refused, [("CLOSE>SYN_SENT".into(), Some(7114)), ("SYN_SENT>CLOSE".into(), Some(7114))]);
-    let at: Vec<_> = run.of_type("transition").filter(|t| t["role"] == "listener").map(|t| &t["lport"]).collect();
-    assert_eq!(at, [listening, listening]);
+    // listen() without bind(): the port is chosen after the transition.
+    let at: Vec<_> = run.of_type("transition").filter(|t| t["role"] == "listener").collect();
+    assert_eq!(at.iter().map(|t| arrow(t)).collect::<Vec<_>>(), ["CLOSE>LISTEN", "LISTEN>CLOSE"]);
+    assert!(at[0].get("lport").is_none_or(|p| *p == listening), "absent, never 0: {}", at[0]);
+    assert_eq!(at[1]["lport"], listening, "{}", at[1]);
     assert_eq!(run.at(chosen).number("rport"), u64::from(listening));
 }
 
