@@ -7,6 +7,9 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
+use tcptrace::recording::format::{FileHeader, HEADER, VERSION};
+use zerocopy::{FromBytes, IntoBytes};
+
 use crate::support::{
     netns::Netns,
     process,
@@ -129,12 +132,12 @@ fn cut_off_anywhere() {
     for percent in [30, 60, 90, 99] {
         fs::write(&cut, &whole[..whole.len() * percent / 100]).expect("our directory");
         let output = from("trace", &cut);
-        complains(&output, 1, &["cut.rec", "missing"]);
+        complains(&output, 1, &["cut.rec", "cut off"]);
         most = most.max(is_prefix(text(&output.stdout), &run.text));
     }
     fs::write(&cut, &whole[..whole.len() - 1]).expect("our directory");
     let output = from("trace", &cut);
-    complains(&output, 1, &["cut.rec", "missing"]);
+    complains(&output, 1, &["cut.rec", "cut off"]);
     is_prefix(text(&output.stdout), &run.text);
 }
 
@@ -146,7 +149,7 @@ fn killed_while_recording() {
     tracer.wait_for("the last connection", |l| l["type"] == "transition" && l["rport"] == 7510);
     let (dir, file) = tracer.kill();
     let output = from("conns", &file);
-    complains(&output, 1, &["trace.rec", "missing"]);
+    complains(&output, 1, &["trace.rec", "cut off"]);
     let conns = parse(text(&output.stdout));
     assert!(conns.iter().all(|l| l["type"] != "connection" || l["gaps"] == 0), "{conns:?}");
     drop(dir);
@@ -190,6 +193,22 @@ fn quick_not_a_recording() {
 }
 
 #[test]
+fn newer_version() {
+    let run = traced(|_| {});
+    let mut bytes = fs::read(&run.recording).expect("the recording");
+    let (header, _) = FileHeader::read_from_prefix(&bytes).expect("a header");
+    let newer =
+        FileHeader { version: (VERSION + 1).into(), program: *b"99.0.0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0", ..header }
+            .sealed();
+    bytes[..HEADER].copy_from_slice(newer.as_bytes());
+    let file = run.recording.with_file_name("newer.rec");
+    fs::write(&file, bytes).expect("our directory");
+    let output = from("trace", &file);
+    complains(&output, 1, &["newer.rec", "newer", &(VERSION + 1).to_string()]);
+    assert!(output.stdout.is_empty());
+}
+
+#[test]
 fn full_disk() {
     let ns = Netns::new();
     let mut command = tcptrace();
@@ -230,7 +249,7 @@ fn full_disk_leaves_whole_blocks() {
     });
     assert_eq!(child.wait().code(), Some(1));
     let output = from("trace", &copy);
-    complains(&output, 1, &["copy.rec", "missing"]);
+    complains(&output, 1, &["copy.rec", "cut off"]);
     parse(text(&output.stdout));
 }
 
