@@ -71,6 +71,8 @@ offsets! {
     ack_backlog: "sock"."sk_ack_backlog" [4] required;
     max_ack_backlog: "sock"."sk_max_ack_backlog" [4] required;
     net_inum: "net"."ns.inum" [4] required;
+    tw_count: "net"."ipv4.tcp_death_row.tw_refcount" [4] optional;
+    tw_max: "net"."ipv4.tcp_death_row.sysctl_max_tw_buckets" [4] optional;
     sport: "inet_sock"."inet_sport" [2] required;
     qlen: "inet_connection_sock"."icsk_accept_queue.qlen" [4] optional;
     defer_accept: "inet_connection_sock"."icsk_accept_queue.rskq_defer_accept" [1] optional;

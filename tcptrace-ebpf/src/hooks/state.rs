@@ -84,7 +84,11 @@ fn transition(sk: *const u8, from: u8, to: u8) -> bool {
             sock::handshake(sk, tp, &raw mut (*r).handshake);
         });
     } else if to == tcp::CLOSE {
-        let extra = remember(&live, from, to);
+        let mut extra = remember(&live, from, to);
+        let closing = from == tcp::FIN_WAIT2 || from == tcp::CLOSING || from == tcp::FIN_WAIT1;
+        if closing && sock::time_wait_full(sk) {
+            extra |= flag::TW_FULL;
+        }
         // SAFETY: the slot is a `Closed`.
         emit::record::<Closed>(PROGRAM, |r| unsafe {
             live.head(&raw mut (*r).head, kind::CLOSED, from, to, extra);
