@@ -20,3 +20,4 @@
 pub mod decode;
 pub mod frame;
 pub mod model;
+pub mod tracker;

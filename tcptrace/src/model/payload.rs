@@ -96,7 +96,14 @@ mod tests {
     const SERVER: Shape = Shape { syn_counted: Some(false), fin_sent: false, fin_received: false };
 
     fn counters(acked: u64, received: u64, unread: u32, unsent: u32) -> Counters {
-        Counters { bytes_sent: 100, bytes_acked: acked, bytes_received: received, unread, unsent, ..Counters::default() }
+        Counters {
+            bytes_sent: 100,
+            bytes_acked: acked,
+            bytes_received: received,
+            unread,
+            unsent,
+            ..Counters::default()
+        }
     }
 
     #[test]
