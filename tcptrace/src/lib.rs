@@ -25,3 +25,4 @@ pub mod kernel;
 pub mod model;
 pub mod recording;
 pub mod source;
+pub mod tracker;
