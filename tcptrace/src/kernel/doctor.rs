@@ -68,7 +68,7 @@ impl Report {
             self.signals.iter().filter(|s| s.hook.is_none()).map(|s| format!("no hook for {}", s.name)).collect();
         defects.extend(facts.capabilities.missing().map(|c| format!("without {} {}", c.name, c.without)));
         if facts.lockdown == Lockdown::Confidentiality {
-            defects.push("lockdown=confidentiality hides inode numbers and parts of the owner".to_owned());
+            defects.push("lockdown=confidentiality hides who accepted a connection".to_owned());
         }
         if facts.bpf_jit_enable == Some(0) {
             defects.push("kernel programs are interpreted and slow: sysctl -w net.core.bpf_jit_enable=1".to_owned());
@@ -255,7 +255,7 @@ impl Page {
                 Some(more) if i == 0 => self.paint(colour, word) + more,
                 _ => line.clone(),
             };
-            let _ = writeln!(self.text, "{}{line}", start);
+            let _ = writeln!(self.text, "{start}{line}");
             start = " ".repeat(indent);
         }
     }

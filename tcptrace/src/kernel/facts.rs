@@ -97,7 +97,7 @@ pub const CAPABILITIES: [Capability; 5] = [
         name: "CAP_DAC_READ_SEARCH",
         number: 2,
         required: false,
-        without: "classic tracepoints cannot be attached",
+        without: "network namespaces in other users' directories are not found",
     },
 ];
 
