@@ -19,5 +19,7 @@ mod recording;
 mod refusals;
 #[path = "live/start.rs"]
 mod start;
+#[path = "live/storm.rs"]
+mod storm;
 #[path = "live/support/mod.rs"]
 mod support;

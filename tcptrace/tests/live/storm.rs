@@ -1,0 +1,161 @@
+//! As many connections as two threads can open and close: nothing lost, nothing wrong, little memory; and what is lost when
+//! the collector is stopped is counted and marked.
+
+use std::{
+    collections::HashMap,
+    fs::{self, File},
+    io::{BufRead, BufReader, Read as _},
+    net::{TcpListener, TcpStream},
+    path::Path,
+    process::Stdio,
+};
+
+use serde_json::Value;
+
+use crate::support::{
+    netns::Netns,
+    process::{self, Running},
+    tracer::tcptrace,
+    wait_until,
+};
+
+const CONNECTIONS: usize = 40_000;
+const THREADS: usize = 2;
+/// Resident memory that the collector may have after the storm, rings included.
+const MAX_RSS_KB: u64 = 30 * 1024;
+
+/// Open and close `connections` on loopback, the client always first.
+fn storm(ns: &Netns, connections: usize) {
+    let work = || {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("loopback is up");
+        let addr = listener.local_addr().expect("bound");
+        for _ in 0..connections / THREADS {
+            let client = TcpStream::connect(addr).expect("a listener");
+            let (mut server, _) = listener.accept().expect("a connection");
+            drop(client);
+            assert_eq!(server.read(&mut [0]).expect("its FIN"), 0);
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..THREADS {
+            scope.spawn(|| ns.enter(work));
+        }
+    });
+    ns.quiet();
+}
+
+/// `tcptrace ARGS > out`, attached.
+fn start(args: &[&str], out: &Path) -> Running {
+    let stdout = File::create(out).expect("a temporary directory");
+    let running = process::spawn(tcptrace().args(args).stdin(Stdio::null()).stdout(stdout).stderr(Stdio::null()));
+    wait_until("the line `start`", || fs::read_to_string(out).is_ok_and(|text| text.contains("\"type\":\"start\"")));
+    running
+}
+
+fn rss_kb(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("a live process");
+    let line = status.lines().find(|l| l.starts_with("VmRSS:")).expect("a process with memory");
+    line.split_whitespace().nth(1).and_then(|kb| kb.parse().ok()).expect("a number")
+}
+
+fn lines(path: &Path) -> impl Iterator<Item = Value> {
+    let file = BufReader::new(File::open(path).expect("written"));
+    file.lines().map(|line| serde_json::from_str(&line.expect("UTF-8")).expect("JSON"))
+}
+
+#[test]
+fn every_connection_of_a_storm_is_whole() {
+    let (ns, dir) = (Netns::new(), tempfile::tempdir().expect("a temporary directory"));
+    let (out, recording, replayed) = (dir.path().join("conns"), dir.path().join("storm.rec"), dir.path().join("trace"));
+    let netns = ns.inum().to_string();
+    let recording_arg = recording.to_str().expect("UTF-8");
+    let mut tracer = start(&["conns", "--json", "--netns", &netns, "--record", recording_arg], &out);
+    storm(&ns, CONNECTIONS);
+    let rss = rss_kb(tracer.pid());
+    tracer.signal(libc::SIGINT);
+    assert!(tracer.wait().success());
+    assert!(rss < MAX_RSS_KB, "{rss} KB resident after the storm");
+
+    let mut connections = 0;
+    for line in lines(&out) {
+        match line["type"].as_str() {
+            Some("connection") => {
+                assert_eq!((&line["gaps"], line["end"].as_str()), (&0.into(), Some("fin")), "{line}");
+                connections += 1;
+            }
+            Some("summary") => assert_eq!(line["lost"], 0, "{line}"),
+            Some("loss") => panic!("{line}"),
+            _ => {}
+        }
+    }
+    assert_eq!(connections, 2 * CONNECTIONS, "both ends of each");
+
+    let trace = File::create(&replayed).expect("a temporary directory");
+    let status =
+        process::spawn(tcptrace().args(["trace", "--json", "--from", recording_arg]).stdout(trace)).wait();
+    assert!(status.success());
+    let mut transitions: HashMap<u64, (String, u32)> = HashMap::new();
+    for line in lines(&replayed).filter(|line| line["type"] == "transition" && line["role"] != "listener") {
+        let (from, to) = (line["from"].as_str().expect("from"), line["to"].as_str().expect("to"));
+        let life = transitions.entry(line["id"].as_u64().expect("id")).or_default();
+        assert!(life.1 == 0 || life.0 == from, "{} before {line}", life.0);
+        *life = (to.to_owned(), life.1 + 1);
+    }
+    let total: u32 = transitions.values().map(|life| life.1).sum();
+    assert_eq!((transitions.len(), total as usize), (2 * CONNECTIONS, 10 * CONNECTIONS));
+}
+
+#[test]
+fn what_a_stopped_collector_loses_is_counted_and_marked() {
+    let (ns, dir) = (Netns::new(), tempfile::tempdir().expect("a temporary directory"));
+    let out = dir.path().join("conns");
+    let netns = ns.inum().to_string();
+    let mut tracer = start(&["conns", "--json", "--netns", &netns, "--buffer", "512K"], &out);
+    tracer.signal(libc::SIGSTOP);
+    storm(&ns, CONNECTIONS / 10);
+    tracer.signal(libc::SIGCONT);
+    // What comes after the loss is whole again.
+    wait_until("the loss to be told", || lines_so_far(&out).contains("\"type\":\"loss\""));
+    storm(&ns, 100);
+    tracer.signal(libc::SIGINT);
+    assert!(tracer.wait().success());
+
+    let (mut lost, mut gaps, mut whole, mut summary) = (0, 0, 0, None);
+    for line in lines(&out) {
+        match line["type"].as_str() {
+            Some("loss") => {
+                assert_eq!(line["kind"], "ring_full", "{line}");
+                assert!(line["program"].is_string() && line["cpu"].is_u64(), "{line}");
+                lost += line["count"].as_u64().expect("count");
+            }
+            Some("connection") => {
+                gaps += line["gaps"].as_u64().expect("gaps");
+                whole += u64::from(line["gaps"] == 0 && line["end"] == "fin");
+            }
+            Some("summary") => summary = Some(line),
+            _ => {}
+        }
+    }
+    assert!(lost > 0, "a ring of 256 KB a CPU cannot hold {} connections", CONNECTIONS / 10);
+    assert!(gaps <= lost, "{gaps} records missing in timelines, {lost} lost");
+    assert!(gaps > 0, "some timelines had begun before the rings were full");
+    assert!(whole >= 200, "the connections after the loss: {whole} whole ones");
+    assert_eq!(summary.expect("a last line")["lost"], lost);
+}
+
+fn lines_so_far(path: &Path) -> String {
+    fs::read_to_string(path).unwrap_or_default()
+}
+
+#[test]
+fn a_storm_elsewhere_never_reaches_the_rings() {
+    let (ns, other, dir) = (Netns::new(), Netns::new(), tempfile::tempdir().expect("a temporary directory"));
+    let out = dir.path().join("trace");
+    let mut tracer = start(&["trace", "--json", "--netns", &ns.inum().to_string()], &out);
+    storm(&other, 1000);
+    tracer.signal(libc::SIGINT);
+    assert!(tracer.wait().success());
+    assert_eq!(lines(&out).filter(|line| line["type"] == "transition").count(), 0);
+    let summary = lines(&out).last().expect("a last line");
+    assert_eq!((summary["type"].as_str(), summary["events"].as_u64()), (Some("summary"), Some(0)), "{summary}");
+}
