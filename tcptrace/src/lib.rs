@@ -23,3 +23,4 @@ pub mod decode;
 pub mod frame;
 pub mod model;
 pub mod source;
+pub mod sink;

@@ -10,6 +10,8 @@ mod state;
 pub use connection::{
     CloseSegments, ClosedBy, Connection, End, Final, Found, Inferred, Mini, Patterns, Role, Timeline, Transition,
 };
+#[cfg(test)]
+pub(crate) use connection::CloseSeen;
 pub use payload::{Payload, Shape};
 pub use process::{Process, comm_str};
 pub use state::State;
