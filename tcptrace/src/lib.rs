@@ -23,4 +23,5 @@ pub mod decode;
 pub mod frame;
 pub mod model;
 pub mod source;
+pub mod filter;
 pub mod sink;
