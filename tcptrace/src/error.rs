@@ -117,10 +117,7 @@ mod tests {
     #[test]
     fn a_full_disk_is_one_line_with_the_way_out() {
         let e = Error::io("write stdout", io::Error::from_raw_os_error(libc::ENOSPC));
-        assert_eq!(
-            e.line(),
-            "tcptrace: cannot write stdout: No space left on device; make room, or write elsewhere"
-        );
+        assert_eq!(e.line(), "tcptrace: cannot write stdout: No space left on device; make room, or write elsewhere");
         assert_eq!(e.exit_status(), 1);
     }
 

@@ -20,8 +20,8 @@
 pub mod error;
 
 pub mod decode;
+pub mod filter;
 pub mod frame;
 pub mod model;
-pub mod source;
-pub mod filter;
 pub mod sink;
+pub mod source;

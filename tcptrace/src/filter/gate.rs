@@ -177,7 +177,8 @@ impl<S: Sink> Observer for Gate<S> {
         }
         self.settle(c, verdict);
         // A listener is no connection, but may be asked for.
-        let listener = c.role == Some(Role::Listener) && !self.filters.iter().any(|f| f.roles.contains(&Role::Listener));
+        let listener =
+            c.role == Some(Role::Listener) && !self.filters.iter().any(|f| f.roles.contains(&Role::Listener));
         let shown = self.filters.iter().all(|f| f.shows_any(c.states.iter().map(|(state, _)| state)));
         if verdict != Verdict::Wanted || listener || !shown || self.is_done() {
             return;

@@ -137,6 +137,8 @@ pub fn netns_number(text: &str) -> Result<u32, String> {
     let path = if text.contains('/') { text.to_owned() } else { format!("/run/netns/{text}") };
     let inode = fs::metadata(&path).map(|m| m.ino());
     inode.ok().and_then(|inode| u32::try_from(inode).ok()).ok_or_else(|| {
-        format!("no network namespace `{text}` ({path} does not exist); give a number, a path or a name of `ip netns list`")
+        format!(
+            "no network namespace `{text}` ({path} does not exist); give a number, a path or a name of `ip netns list`"
+        )
     })
 }

@@ -136,7 +136,8 @@ fn a_namespace_by_number_and_by_path() {
 
 #[test]
 fn the_longest_prefix_in_the_kernel_has_the_whole_answer() {
-    let k = filter(&[("laddr", "10.0.0.0/8"), ("raddr", "10.1.0.0/16"), ("addr", "10.0.0.0/8"), ("port", "1-9")]).kernel();
+    let k =
+        filter(&[("laddr", "10.0.0.0/8"), ("raddr", "10.1.0.0/16"), ("addr", "10.0.0.0/8"), ("port", "1-9")]).kernel();
     let prefix = |s: &str| s.parse::<Prefix>().expect("a literal");
     let all = side::LOCAL | side::REMOTE | side::EITHER;
     assert_eq!(k.addrs, [(prefix("10.0.0.0/8"), side::LOCAL | side::EITHER), (prefix("10.1.0.0/16"), all)]);

@@ -7,11 +7,11 @@ mod payload;
 mod process;
 mod state;
 
+#[cfg(test)]
+pub(crate) use connection::CloseSeen;
 pub use connection::{
     CloseSegments, ClosedBy, Connection, End, Final, Found, Inferred, Mini, Patterns, Role, Timeline, Transition,
 };
-#[cfg(test)]
-pub(crate) use connection::CloseSeen;
 pub use payload::{Payload, Shape};
 pub use process::{Process, comm_str};
 pub use state::State;

@@ -30,10 +30,7 @@ impl Shape {
     /// What the timeline of a connection says.
     #[must_use]
     pub fn of(c: &Connection) -> Self {
-        let mut shape = Self {
-            syn_counted: Self::syn_counted(c),
-            ..Self::default()
-        };
+        let mut shape = Self { syn_counted: Self::syn_counted(c), ..Self::default() };
         for (state, _) in c.states.iter() {
             match state {
                 State::FinWait1 | State::FinWait2 => shape.fin_sent = true,
@@ -101,7 +98,14 @@ mod tests {
     const SERVER: Shape = Shape { syn_counted: Some(false), fin_sent: false, fin_received: false };
 
     fn counters(acked: u64, received: u64, unread: u32, unsent: u32) -> Counters {
-        Counters { bytes_sent: 100, bytes_acked: acked, bytes_received: received, unread, unsent, ..Counters::default() }
+        Counters {
+            bytes_sent: 100,
+            bytes_acked: acked,
+            bytes_received: received,
+            unread,
+            unsent,
+            ..Counters::default()
+        }
     }
 
     #[test]

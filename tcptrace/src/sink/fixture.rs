@@ -37,7 +37,12 @@ pub fn process(pid: u32, comm: &[u8]) -> Option<Arc<Process>> {
     Some(Arc::new(Process { pid, tid: pid, uid: 1000, comm: name, cgroup: 1, started: 5 }))
 }
 
-pub fn connection(role: Option<Role>, tuple: Tuple, owner: Option<Arc<Process>>, states: &[(State, u64)]) -> Connection {
+pub fn connection(
+    role: Option<Role>,
+    tuple: Tuple,
+    owner: Option<Arc<Process>>,
+    states: &[(State, u64)],
+) -> Connection {
     let mut timeline = Timeline::default();
     for &(state, at) in states {
         timeline.push(state, at);
@@ -101,17 +106,7 @@ pub fn handshake() -> Handshake {
 }
 
 pub fn transition(ts: u64, from: State, to: State, state_ns: Option<u64>) -> Transition {
-    Transition {
-        ts,
-        from,
-        to,
-        state_ns,
-        kernel: None,
-        errno: 0,
-        end: None,
-        flags: 0,
-        inferred: Inferred::default(),
-    }
+    Transition { ts, from, to, state_ns, kernel: None, errno: 0, end: None, flags: 0, inferred: Inferred::default() }
 }
 
 /// The end of [`client`]'s connection: 1,000 bytes out, 34,000 in.

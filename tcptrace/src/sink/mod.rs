@@ -7,6 +7,7 @@ pub mod escape;
 pub(crate) mod fixture;
 pub mod json;
 pub mod output;
+pub mod text;
 pub mod time;
 
 pub use output::Output;

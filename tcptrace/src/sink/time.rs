@@ -92,7 +92,10 @@ mod tests {
         for day in 0..106_000 {
             let second = day * 86_400 + day % 86_399;
             let want = jiff::Timestamp::from_second(second).expect("in range");
-            assert_eq!(rfc3339(&mut s, second * SECOND + 5), format!("{}.000000005Z", want.strftime("%Y-%m-%dT%H:%M:%S")));
+            assert_eq!(
+                rfc3339(&mut s, second * SECOND + 5),
+                format!("{}.000000005Z", want.strftime("%Y-%m-%dT%H:%M:%S"))
+            );
         }
     }
 }

@@ -407,12 +407,7 @@ object! {
 
 impl<'a> LossObject<'a> {
     pub(super) fn new(l: &'a fact::Loss) -> Self {
-        Self {
-            kind: Text(l.kind.as_bytes()),
-            count: l.count,
-            cpu: l.cpu,
-            program: Text(l.program.as_bytes()),
-        }
+        Self { kind: Text(l.kind.as_bytes()), count: l.count, cpu: l.cpu, program: Text(l.program.as_bytes()) }
     }
 }
 

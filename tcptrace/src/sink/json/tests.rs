@@ -116,8 +116,14 @@ fn what_the_snapshot_found() {
 #[test]
 fn loss_and_summary() {
     let loss = fact::Loss { kind: "ring_full".into(), count: 12, cpu: Some(3), program: "inet_sock_set_state".into() };
-    let summary =
-        Summary { events: 10, lost: 12, transitions: 4, connections: 1, collector_cpu_us: Some(5), ..Summary::default() };
+    let summary = Summary {
+        events: 10,
+        lost: 12,
+        transitions: 4,
+        connections: 1,
+        collector_cpu_us: Some(5),
+        ..Summary::default()
+    };
     insta::assert_snapshot!(lines(|j| {
         j.loss(1, &loss);
         j.summary(2, &summary);
