@@ -22,6 +22,9 @@ pub enum Error {
         /// What it lacks, and since which version kernels have it.
         missing: String,
     },
+    /// Loading the kernel programs failed.
+    #[error(transparent)]
+    Kernel(#[from] crate::kernel::Error),
     /// The file is something else.
     #[error("{path} is not a tcptrace recording")]
     NotARecording {
@@ -65,8 +68,9 @@ impl Error {
 
     /// Status that the process exits with.
     #[must_use]
-    pub const fn exit_status(&self) -> u8 {
+    pub fn exit_status(&self) -> u8 {
         match self {
+            Self::Kernel(error) => error.exit_status(),
             Self::ClosedPipe => 0,
             Self::Io { .. } | Self::NotARecording { .. } | Self::NewerVersion { .. } => 1,
             Self::Usage(_) => 2,
@@ -87,7 +91,8 @@ impl Error {
             Self::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
                 Some("make room, or write elsewhere")
             }
-            Self::Io { .. } | Self::ClosedPipe => None,
+            // The text of a kernel error ends with the way out.
+            Self::Io { .. } | Self::ClosedPipe | Self::Kernel(_) => None,
         }
     }
 

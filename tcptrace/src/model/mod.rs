@@ -7,10 +7,9 @@ mod payload;
 mod process;
 mod state;
 
-#[cfg(test)]
-pub(crate) use connection::CloseSeen;
+pub(crate) use connection::Notes;
 pub use connection::{
-    CloseSegments, ClosedBy, Connection, End, Final, Found, Inferred, Mini, Patterns, Role, Timeline, Transition,
+    CloseSegments, ClosedBy, Connection, End, Entry, Final, Found, Inferred, Mini, Patterns, Role, Timeline, Transition,
 };
 pub use payload::{Payload, Shape};
 pub use process::{Process, comm_str};

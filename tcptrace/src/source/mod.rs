@@ -2,6 +2,11 @@
 
 use std::future::Future;
 
+mod file;
+pub mod live;
+
+pub use file::FileSource;
+
 use crate::{error::Result, frame::Frames};
 
 /// Yields frames in time order. The first is the `Start` fact, the last of a trace that ended cleanly the `End` fact.
