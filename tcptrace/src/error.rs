@@ -41,6 +41,14 @@ pub enum Error {
         /// Newest format that this version reads.
         known: u32,
     },
+    /// Something is missing in the recording; what there is has been shown.
+    #[error("{path}: {what}")]
+    Damaged {
+        /// As given.
+        path: String,
+        /// What is wrong with it.
+        what: String,
+    },
     /// Nobody reads the output any more: the end of the work, not a failure.
     #[error("the reader of the output is gone")]
     ClosedPipe,
@@ -72,7 +80,7 @@ impl Error {
         match self {
             Self::Kernel(error) => error.exit_status(),
             Self::ClosedPipe => 0,
-            Self::Io { .. } | Self::NotARecording { .. } | Self::NewerVersion { .. } => 1,
+            Self::Io { .. } | Self::NotARecording { .. } | Self::NewerVersion { .. } | Self::Damaged { .. } => 1,
             Self::Usage(_) => 2,
             Self::NotPermitted { .. } => 3,
             Self::KernelUnsupported { .. } => 4,
@@ -92,7 +100,7 @@ impl Error {
                 Some("make room, or write elsewhere")
             }
             // The text of a kernel error ends with the way out.
-            Self::Io { .. } | Self::ClosedPipe | Self::Kernel(_) => None,
+            Self::Io { .. } | Self::ClosedPipe | Self::Kernel(_) | Self::Damaged { .. } => None,
         }
     }
 

@@ -1,7 +1,7 @@
 //! Which connections are wanted. What is not known yet is neither wanted nor unwanted: [`Verdict::Unknown`].
 //!
 //! Values of one option are alternatives, options are all demanded. The same filter is applied twice: a part of it by the
-//! kernel programs ([`Filter::kernel`]), all of it by the [`Gate`].
+//! kernel programs, all of it by the pipeline's gate.
 
 use std::net::IpAddr;
 
@@ -9,13 +9,9 @@ use tcptrace_common::record::Tuple;
 
 use crate::model::{Connection, Inferred, Role, State, comm_str};
 
-mod gate;
-mod kernel;
 mod parse;
 mod prefix;
 
-pub use gate::{Gate, Records};
-pub use kernel::KernelFilter;
 pub use parse::netns_number;
 pub use prefix::{Ports, Prefix};
 

@@ -3,8 +3,6 @@
 use crate::{error::Result, frame::fact, model::Observer};
 
 pub mod escape;
-#[cfg(test)]
-pub(crate) mod fixture;
 pub mod json;
 pub mod output;
 pub mod text;

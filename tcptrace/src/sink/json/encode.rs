@@ -344,8 +344,6 @@ pub struct States<'a> {
     pub timeline: &'a Timeline,
     /// Nanoseconds from the start to the end of the last state; None while it goes on unseen.
     pub end_ns: Option<u64>,
-    /// The first state began before it was seen.
-    pub preexisting: bool,
 }
 
 impl Value for States<'_> {
@@ -353,19 +351,22 @@ impl Value for States<'_> {
     #[inline]
     fn write(&self, out: &mut Out) {
         out.raw(b"[");
-        let mut states = self.timeline.iter().peekable();
-        let mut begin_known = !self.preexisting;
-        while let Some((state, at)) = states.next() {
+        let mut states = self.timeline.entries().peekable();
+        while let Some(entry) = states.next() {
             out.raw(b"{\"state\":\"");
-            out.raw(state.name().as_bytes());
+            out.raw(entry.state.name().as_bytes());
             out.raw(b"\",\"at_us\":");
-            (at / 1000).write(out);
-            let next = states.peek().map(|&(_, at)| at);
-            if begin_known && let Some(end) = next.or(self.end_ns) {
+            (entry.at / 1000).write(out);
+            let next = states.peek();
+            // How long it lasted is known only between two moments that were seen.
+            let end = match next {
+                Some(next) => next.seen.then_some(next.at),
+                None => self.end_ns,
+            };
+            if let Some(end) = end.filter(|_| entry.seen) {
                 out.raw(b",\"us\":");
-                (end.saturating_sub(at) / 1000).write(out);
+                (end.saturating_sub(entry.at) / 1000).write(out);
             }
-            begin_known = true;
             out.raw(if next.is_some() { b"},".as_slice() } else { b"}" });
         }
         out.raw(b"]");

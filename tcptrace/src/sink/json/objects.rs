@@ -263,7 +263,7 @@ object! {
         start: Option<When>,
         /// Microseconds from `start` to this line.
         duration_us: Option<u64>,
-        /// Its life: `state`, `at_us` (microseconds from `start`, or from when it was first seen) and `us` (microseconds spent in it).
+        /// Its life: `state`, `at_us` (microseconds from `start`, or from when it was first seen, to when the state was entered or, where that was not seen, first known) and `us` (microseconds spent in it).
         states: States<'a>,
         /// Microseconds from the first SYN to ESTABLISHED; of a server from the final ACK.
         handshake_us: Option<u64>,
@@ -346,11 +346,7 @@ impl<'a> ConnectionObject<'a> {
             socket: Socket::new(c),
             start: (!c.preexisting).then_some(When(c.start_ns)),
             duration_us: (!c.preexisting).then_some(elapsed / 1000),
-            states: States {
-                timeline: &c.states,
-                end_ns: (f.end == End::Open).then_some(elapsed),
-                preexisting: c.preexisting,
-            },
+            states: States { timeline: &c.states, end_ns: (f.end == End::Open).then_some(elapsed) },
             handshake_us: f.handshake_ns.map(|ns| ns / 1000),
             accept_wait_us: f.accept_wait_ns.map(|ns| ns / 1000),
             closed_by: f.closed_by,
@@ -372,7 +368,7 @@ impl<'a> ConnectionObject<'a> {
             adv_mss: h.map(|h| h.adv_mss).and_then(some),
             wscale_snd: scaled.map(|h| h.wscale_snd),
             wscale_rcv: scaled.map(|h| h.wscale_rcv),
-            isn_local: isn_local(c),
+            isn_local: c.isn_local(),
             isn_remote: h.map(|h| h.isn_remote),
             options: options.map(Options),
             gaps: c.gaps,
@@ -382,13 +378,6 @@ impl<'a> ConnectionObject<'a> {
             inferred: Concluded { bits: c.inferred, owner: c.owner.is_some(), states: ["states"; 2] },
         }
     }
-}
-
-/// A child's counters start after its SYN: the record holds one more than its initial sequence number.
-#[inline(always)]
-fn isn_local(c: &Connection) -> Option<u32> {
-    let counted = Shape::syn_counted(c)?;
-    Some(c.handshake.as_ref()?.isn_local.wrapping_sub(u32::from(!counted)))
 }
 
 object! {

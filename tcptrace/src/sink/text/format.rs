@@ -209,7 +209,7 @@ mod tests {
             clock.write(&mut out, 1_236_567_890, decimals);
             out
         };
-        let offset = Some(crate::sink::fixture::OFFSET);
+        let offset = Some(crate::model::fixture::OFFSET);
         assert_eq!(show(TimeMode::Local, 3, offset), "14:03:05.234 14:03:05.236");
         assert_eq!(show(TimeMode::Utc, 0, offset), "12:03:05 12:03:05");
         assert_eq!(show(TimeMode::Mono, 6, offset), "1.234567 1.236567");

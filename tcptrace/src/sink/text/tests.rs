@@ -2,11 +2,11 @@ use tcptrace_common::record::{Counters, flag};
 
 use super::*;
 use crate::{
-    model::{ClosedBy, Patterns, Role, State},
-    sink::{
+    model::{
+        ClosedBy, Patterns, Role, State,
         fixture::{self, MS, OFFSET, transition, v4, v6},
-        output::Reader,
     },
+    sink::output::Reader,
 };
 
 fn look(width: Option<usize>, color: bool) -> Look {

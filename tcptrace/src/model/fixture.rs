@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use tcptrace_common::record::{Counters, Handshake, Tuple, option};
 
-use crate::model::{
-    CloseSegments, ClosedBy, Connection, End, Final, Found, Inferred, Mini, Patterns, Process, Role, State, Timeline,
-    Transition,
+use super::{
+    CloseSegments, ClosedBy, Connection, End, Entry, Final, Found, Inferred, Mini, Notes, Patterns, Process, Role,
+    State, Timeline, Transition,
 };
 
 /// 2026-11-21T12:03:04.000000000Z at mono 0.
@@ -43,10 +43,7 @@ pub fn connection(
     owner: Option<Arc<Process>>,
     states: &[(State, u64)],
 ) -> Connection {
-    let mut timeline = Timeline::default();
-    for &(state, at) in states {
-        timeline.push(state, at);
-    }
+    let timeline = Timeline::collect(states.iter().map(|&(state, at)| Entry { state, at, seen: true }));
     Connection {
         id: 7,
         cookie: 0x1a2b,
@@ -65,7 +62,7 @@ pub fn connection(
         preexisting: false,
         inferred: Inferred::default(),
         patterns: Patterns::default(),
-        close: crate::model::CloseSeen::default(),
+        notes: Notes::default(),
     }
 }
 

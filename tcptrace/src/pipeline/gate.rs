@@ -2,8 +2,8 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use super::{Filter, Verdict};
 use crate::{
+    filter::{Filter, Verdict},
     model::{Connection, Final, Found, Mini, Observer, Role, State, Transition},
     sink::Sink,
 };
@@ -27,12 +27,19 @@ pub struct Gate<S> {
     /// Everything wanted goes there.
     pub sink: S,
     records: Records,
+    /// The command line's, if it has one, and the recording's.
     filters: Vec<Filter>,
+    /// How many of them are the command line's.
+    own: usize,
+    /// Keep a note of every impossible transition.
+    pub verbose: bool,
+    /// What to tell under `-v`.
+    pub notes: Vec<String>,
     limit: Option<u64>,
-    pub(super) held: HashMap<u64, Vec<(Connection, Transition)>>,
+    held: HashMap<u64, Vec<(Connection, Transition)>>,
     /// Timelines in `held`, in the order in which they came; some may be gone already.
     order: VecDeque<u64>,
-    pub(super) held_now: usize,
+    held_now: usize,
     /// What was let through and what was not.
     pub counts: Counts,
 }
@@ -59,25 +66,33 @@ pub struct Counts {
 impl<S: Sink> Gate<S> {
     /// `limit` is `--count`.
     pub fn new(sink: S, records: Records, filter: Filter, limit: Option<u64>) -> Self {
-        let mut gate = Self {
+        let filters = if filter.is_empty() { vec![] } else { vec![filter] };
+        Self {
             sink,
             records,
-            filters: Vec::new(),
+            own: filters.len(),
+            filters,
+            verbose: false,
+            notes: Vec::new(),
             limit,
             held: HashMap::new(),
             order: VecDeque::new(),
             held_now: 0,
             counts: Counts::default(),
-        };
-        gate.demand(filter);
-        gate
+        }
     }
 
-    /// Demand that this filter is met, too.
-    pub fn demand(&mut self, filter: Filter) {
+    /// Demand that the filter of a recording is met, too, in place of the last one.
+    pub fn set_recorded(&mut self, filter: Filter) {
+        self.filters.truncate(self.own);
         if !filter.is_empty() && !self.filters.contains(&filter) {
             self.filters.push(filter);
         }
+    }
+
+    /// The options of all filters, those of the recording first.
+    pub fn options(&self) -> Vec<(String, String)> {
+        self.filters.iter().rev().flat_map(Filter::to_pairs).collect()
     }
 
     /// Have as many records been printed as were asked for?
@@ -216,6 +231,12 @@ impl<S: Sink> Observer for Gate<S> {
         if self.verdict(|filter| filter.connection(c)) != Verdict::Unwanted {
             self.counts.impossible += 1;
             self.sink.impossible(c, t);
+            if self.verbose {
+                self.notes.push(format!("connection {}: {}→{} is no transition of TCP", c.id, t.from, t.to));
+            }
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
