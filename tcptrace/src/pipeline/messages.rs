@@ -20,12 +20,9 @@ pub fn say(line: &str) {
 /// Which messages are wanted.
 #[derive(Debug, Default)]
 pub struct Messages {
-    /// The summary, and what is found at the start.
-    pub summary: bool,
-    /// `-v`.
-    pub verbose: bool,
-    /// `--stats`.
-    pub stats: bool,
+    summary: bool,
+    verbose: bool,
+    stats: bool,
     untold: u64,
     told_ns: Option<u64>,
     last: Option<Last>,
@@ -40,6 +37,12 @@ struct Last {
 }
 
 impl Messages {
+    /// The summary at the end, notes (`-v`), a line a second (`--stats`).
+    #[must_use]
+    pub fn new(summary: bool, verbose: bool, stats: bool) -> Self {
+        Self { summary, verbose, stats, ..Self::default() }
+    }
+
     /// A note under `-v`.
     pub fn verbose(&self, note: impl FnOnce() -> String) {
         if self.verbose {
