@@ -116,6 +116,9 @@ pub fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Option<Config>
             let _ = e.print();
             return Ok(None);
         }
+        Err(e) if e.kind() == ErrorKind::MissingSubcommand => {
+            return Err(Error::Usage("which command? trace, conns, record or doctor".to_owned()));
+        }
         Err(e) => return Err(Error::Usage(one_line(&e))),
     };
     Ok(Some(match arguments.command {
@@ -240,6 +243,7 @@ mod tests {
     #[test]
     fn what_makes_no_sense_is_one_line() {
         for (line, says) in [
+            ("tcptrace", "which command? trace, conns, record or doctor"),
             ("tcptrace trase", "unrecognized subcommand 'trase'; a similar subcommand exists: 'trace'"),
             ("tcptrace trace --jsn", "unexpected argument '--jsn' found; a similar argument exists: '--json'"),
             ("tcptrace record", "the following required arguments were not provided: <FILE>"),

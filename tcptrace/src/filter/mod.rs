@@ -117,15 +117,23 @@ impl Filter {
     /// Is the connection, as far as it is known, one of those asked for? Leaves `--state` out.
     #[must_use]
     pub fn connection(&self, c: &Connection) -> Verdict {
-        let listener = c.role == Some(Role::Listener) || c.state == State::Listen;
-        let verdict = self.ends(&c.tuple, listener);
+        let verdict = self.ends(&c.tuple, is_listener(c));
         if verdict == Verdict::Unwanted {
             return verdict;
         }
         verdict.and(self.role(c.role)).and(self.owner(c))
     }
 
-    /// The same for something that has no owner and no role of its own: a half-open request, a TIME_WAIT remnant.
+    /// Did the kernel programs, which apply the same filter, stop telling of this connection?
+    #[must_use]
+    pub fn stopped(&self, c: &Connection) -> bool {
+        let certain = c.inferred.0 & Inferred::OWNER == 0;
+        let other_owner =
+            !self.pids.is_empty() && c.owner.as_deref().is_some_and(|owner| certain && !self.pids.contains(&owner.pid));
+        other_owner || self.ends(&c.tuple, is_listener(c)) == Verdict::Unwanted
+    }
+
+    /// [`Filter::connection`] for something that has no owner and no role of its own: a half-open request, a TIME_WAIT remnant.
     #[must_use]
     pub fn mini(&self, tuple: &Tuple, role: Option<Role>) -> Verdict {
         let nobody = !self.pids.is_empty() || !self.comms.is_empty();
@@ -186,6 +194,11 @@ impl Filter {
             ),
         }
     }
+}
+
+/// A listener on every address has none, and that is known.
+fn is_listener(c: &Connection) -> bool {
+    c.role == Some(Role::Listener) || c.state == State::Listen
 }
 
 #[cfg(test)]

@@ -25,7 +25,8 @@ fn ends_of_a_connection() {
     let no_laddr = v4([0; 4], 5000, [192, 0, 2, 1], 443);
     let c6 = v6("2001:db8::1", 5000, "2001:db8:ffff::1", 443);
     let mapped = v6("::ffff:10.1.2.3", 5000, "::ffff:192.0.2.1", 443);
-    let table: &[(Tuple, &[(&str, &str)], Verdict)] = &[
+    type Options = &'static [(&'static str, &'static str)];
+    let table: &[(Tuple, Options, Verdict)] = &[
         (c4, &[], Wanted),
         (c4, &[("port", "443")], Wanted),
         (c4, &[("port", "80,4000-6000")], Wanted),

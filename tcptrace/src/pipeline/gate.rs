@@ -31,6 +31,10 @@ pub struct Gate<S> {
     filters: Vec<Filter>,
     /// How many of them are the command line's.
     own: usize,
+    /// What the kernel programs filter by.
+    kernel: Filter,
+    /// Cookies of connections that the kernel programs will not tell of any more, since the last look.
+    pub stopped: Vec<u64>,
     /// Keep a note of every impossible transition.
     pub verbose: bool,
     /// What to tell under `-v`.
@@ -72,6 +76,8 @@ impl<S: Sink> Gate<S> {
             records,
             own: filters.len(),
             filters,
+            kernel: Filter::default(),
+            stopped: Vec::new(),
             verbose: false,
             notes: Vec::new(),
             limit,
@@ -82,9 +88,10 @@ impl<S: Sink> Gate<S> {
         }
     }
 
-    /// Demand that the filter of a recording is met, too, in place of the last one.
+    /// Demand that the filter that the frames were made with is met, too, in place of the last one.
     pub fn set_recorded(&mut self, filter: Filter) {
         self.filters.truncate(self.own);
+        self.kernel = filter.clone();
         if !filter.is_empty() && !self.filters.contains(&filter) {
             self.filters.push(filter);
         }
@@ -102,6 +109,13 @@ impl<S: Sink> Gate<S> {
 
     fn verdict(&self, f: impl Fn(&Filter) -> Verdict) -> Verdict {
         self.filters.iter().fold(Verdict::Wanted, |verdict, filter| verdict.and(f(filter)))
+    }
+
+    /// An unwanted connection of which nothing more will come is to be forgotten, or it would stay for ever.
+    fn unwanted(&mut self, c: &Connection) {
+        if c.cookie != 0 && self.kernel.stopped(c) {
+            self.stopped.push(c.cookie);
+        }
     }
 
     fn print_transition(&mut self, c: &Connection, t: &Transition) {
@@ -171,15 +185,19 @@ impl<S: Sink> Observer for Gate<S> {
         self.settle(c, verdict);
         match verdict {
             Verdict::Wanted => self.print_transition(c, t),
-            Verdict::Unwanted => {}
+            Verdict::Unwanted => self.unwanted(c),
             Verdict::Unknown => self.hold(c, t),
         }
     }
 
     fn owner(&mut self, c: &Connection) {
-        if !self.held.is_empty() {
-            let verdict = self.verdict(|f| f.connection(c));
-            self.settle(c, verdict);
+        if self.filters.is_empty() {
+            return;
+        }
+        let verdict = self.verdict(|f| f.connection(c));
+        self.settle(c, verdict);
+        if verdict == Verdict::Unwanted {
+            self.unwanted(c);
         }
     }
 
@@ -208,7 +226,11 @@ impl<S: Sink> Observer for Gate<S> {
 
     fn socket(&mut self, c: &Connection, f: &Found) {
         let shown = self.filters.iter().all(|filter| filter.shows(c.state, c.state));
-        if shown && self.verdict(|filter| filter.connection(c)) == Verdict::Wanted && !self.is_done() {
+        let verdict = self.verdict(|filter| filter.connection(c));
+        if verdict == Verdict::Unwanted {
+            self.unwanted(c);
+        }
+        if shown && verdict == Verdict::Wanted && !self.is_done() {
             self.counts.found += 1;
             if self.records == Records::Transitions {
                 self.sink.socket(c, f);

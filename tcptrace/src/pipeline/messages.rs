@@ -77,10 +77,11 @@ impl Messages {
 
     /// The start snapshot is complete.
     pub fn snapshot(&self, snapshot: &fact::Snapshot, found: u64) {
-        if snapshot.netns_failed > 0 {
+        if snapshot.netns_failed > 0 && self.summary {
+            let n = snapshot.netns_failed;
+            let s = if n == 1 { "" } else { "s" };
             say(&format!(
-                "{} network namespaces could not be entered: their sockets are known only once they change state",
-                snapshot.netns_failed
+                "{n} network namespace{s} could not be entered: sockets there are known only once they change state"
             ));
         }
         self.verbose(|| format!("{found} sockets were there at the start, in {} network namespaces", snapshot.netns));

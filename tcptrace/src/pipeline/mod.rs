@@ -56,7 +56,7 @@ pub async fn run<S: Source, K: Sink>(
     let result = drive(source, &mut tape, &mut run, stop).await;
     let finished = tape.map_or(Ok(()), |tape| tape.finish(run.lost).map(|_| ()));
     // What was received is printed even if the source failed, unless it is the output that failed.
-    let printed = if matches!(result, Err(Error::ClosedPipe)) { Ok(()) } else { run.finish() };
+    let printed = if run.output_failed { Ok(()) } else { run.finish() };
     result.and(printed).and(finished)
 }
 
@@ -124,6 +124,7 @@ struct Run<K> {
     lost: u64,
     undecodable: u64,
     end: Option<fact::End>,
+    output_failed: bool,
 }
 
 impl<K: Sink> Run<K> {
@@ -142,6 +143,7 @@ impl<K: Sink> Run<K> {
             lost: 0,
             undecodable: 0,
             end: None,
+            output_failed: false,
         }
     }
 
@@ -175,7 +177,7 @@ impl<K: Sink> Run<K> {
         };
         if kind < FIRST_FACT {
             self.print_start();
-            self.tracker.event(&event, &mut self.gate);
+            self.track(&event);
             if self.gate.is_done() {
                 self.skip = true;
             }
@@ -210,7 +212,7 @@ impl<K: Sink> Run<K> {
             Event::Snapshot(_, ref snapshot) => {
                 self.print_start();
                 if !self.skip {
-                    self.tracker.event(&event, &mut self.gate);
+                    self.track(&event);
                 }
                 self.messages.snapshot(snapshot, self.gate.counts.found);
                 return Ok(());
@@ -231,9 +233,17 @@ impl<K: Sink> Run<K> {
         }
         self.print_start();
         if !self.skip {
-            self.tracker.event(&event, &mut self.gate);
+            self.track(&event);
         }
         Ok(())
+    }
+
+    #[inline]
+    fn track(&mut self, event: &Event) {
+        self.tracker.event(event, &mut self.gate);
+        while let Some(cookie) = self.gate.stopped.pop() {
+            self.tracker.forget(cookie);
+        }
     }
 
     /// `--duration` of a replay is over.
@@ -269,7 +279,9 @@ impl<K: Sink> Run<K> {
         for note in self.gate.notes.drain(..) {
             self.messages.verbose(|| note);
         }
-        self.gate.sink.flush(false)
+        let flushed = self.gate.sink.flush(false);
+        self.output_failed = flushed.is_err();
+        flushed
     }
 
     /// Whatever happened: what is open, then the summary.

@@ -35,7 +35,7 @@ struct Never;
 
 impl Stop for Never {
     async fn wanted(&mut self) {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 
@@ -187,6 +187,22 @@ fn what_cannot_be_decoded_is_counted() {
     frames.push(0, head(5_000, 1, 31, 0, 0, 0).as_bytes());
     let text = json(Records::Transitions, Filter::default(), None, None, vec![frames]);
     assert!(text.contains(r#""undecodable":2"#), "{text}");
+}
+
+#[test]
+fn connections_that_the_kernel_filter_stops_are_forgotten() {
+    let sink = Json::new(Output::new(std::io::sink(), Reader::Waiting));
+    let mut own = Filter::default();
+    own.set("lport", "40002").expect("a port");
+    let mut run = Run::new(Gate::new(sink, Records::Transitions, own, None), Messages::default(), None);
+    let mut frames = started(&[("lport", "40002")]);
+    // Both begin without a local port; the kernel tells of the first one up to where it is known.
+    client(&mut frames, 10_000, 1, false);
+    client(&mut frames, 30_000, 2, false);
+    for record in frames.iter() {
+        run.record(record).expect("facts are good");
+    }
+    assert_eq!((run.tracker.live(), run.gate.counts.transitions), (1, 2));
 }
 
 #[test]

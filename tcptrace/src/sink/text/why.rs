@@ -34,6 +34,8 @@ pub fn transition(c: &Connection, t: &Transition) -> Words {
         return ended(end);
     }
     match (t.from, t.to) {
+        // close() behind shutdown(), or with nothing left to do, sets the state that it is in.
+        (from, to) if from == to => same("close()"),
         (Close, SynSent) => same("connect()"),
         (Close, Listen) => same("listen()"),
         (Listen, SynRecv) => words("final ACK: new socket", "final ACK"),
