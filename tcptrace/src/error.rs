@@ -22,9 +22,14 @@ pub enum Error {
         /// What it lacks, and since which version kernels have it.
         missing: String,
     },
-    /// Loading the kernel programs failed.
-    #[error(transparent)]
-    Kernel(#[from] crate::kernel::Error),
+    /// Loading the kernel programs failed. The text ends with the way out.
+    #[error("{message}")]
+    Kernel {
+        /// Everything about it.
+        message: String,
+        /// What it means to a script.
+        status: u8,
+    },
     /// The file is something else.
     #[error("{path} is not a tcptrace recording")]
     NotARecording {
@@ -76,9 +81,9 @@ impl Error {
 
     /// Status that the process exits with.
     #[must_use]
-    pub fn exit_status(&self) -> u8 {
+    pub const fn exit_status(&self) -> u8 {
         match self {
-            Self::Kernel(error) => error.exit_status(),
+            Self::Kernel { status, .. } => *status,
             Self::ClosedPipe => 0,
             Self::Io { .. } | Self::NotARecording { .. } | Self::NewerVersion { .. } | Self::Damaged { .. } => 1,
             Self::Usage(_) => 2,
@@ -99,8 +104,7 @@ impl Error {
             Self::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
                 Some("make room, or write elsewhere")
             }
-            // The text of a kernel error ends with the way out.
-            Self::Io { .. } | Self::ClosedPipe | Self::Kernel(_) | Self::Damaged { .. } => None,
+            Self::Io { .. } | Self::ClosedPipe | Self::Kernel { .. } | Self::Damaged { .. } => None,
         }
     }
 

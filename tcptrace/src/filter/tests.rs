@@ -1,3 +1,5 @@
+//! Filters against hand-made connections, and text that is no filter.
+
 use std::os::unix::fs::MetadataExt;
 
 use tcptrace_common::record::Tuple;

@@ -86,3 +86,9 @@ impl Error {
         }
     }
 }
+
+impl From<Error> for crate::error::Error {
+    fn from(e: Error) -> Self {
+        Self::Kernel { message: e.to_string(), status: e.exit_status() }
+    }
+}

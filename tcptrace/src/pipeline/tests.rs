@@ -1,3 +1,5 @@
+//! Frames from memory in, JSON out.
+
 use tcptrace_common::record::{self, Closed, Counters, Established, Open, Tuple, kind};
 use zerocopy::IntoBytes;
 

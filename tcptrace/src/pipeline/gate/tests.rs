@@ -1,3 +1,5 @@
+//! Hand-made observer calls in, what reaches the sink out.
+
 use super::*;
 use crate::{
     error::Result,

@@ -1,3 +1,5 @@
+//! Every object, word for word; the event reference; the cost of an object.
+
 use super::*;
 use crate::{
     model::{

@@ -1,3 +1,5 @@
+//! Lines as a terminal shows them, at several widths.
+
 use tcptrace_common::record::{Counters, flag};
 
 use super::*;
