@@ -119,7 +119,7 @@ impl Error {
 }
 
 /// The system's words without `(os error 28)`.
-fn reason(e: &io::Error) -> String {
+pub(crate) fn reason(e: &io::Error) -> String {
     let text = e.to_string();
     match text.find(" (os error") {
         Some(end) => text[..end].to_owned(),

@@ -60,7 +60,7 @@ impl Error {
                 && io.kind() == std::io::ErrorKind::PermissionDenied
             {
                 return Self::NotPermitted {
-                    what: format!("{operation}: the kernel refuses bpf() ({io})"),
+                    what: format!("{operation}: the kernel refuses bpf() ({})", crate::error::reason(io)),
                     remedy:
                         "a seccomp filter or a security module may forbid it: run tcptrace outside of the container or \
                              sandbox, or allow bpf() in it"

@@ -24,7 +24,9 @@ const FLUSH: Duration = Duration::from_secs(1);
 pub struct Tape {
     writer: Writer,
     name: String,
-    flushed: Instant,
+    /// None before the first batch, which has a block of its own: without the start and the clock the rest is worth little,
+    /// and a small block is seldom hit.
+    flushed: Option<Instant>,
 }
 
 impl Tape {
@@ -42,7 +44,7 @@ impl Tape {
         } else {
             Writer::create(path).map_err(|e| e.of(&name))
         }?;
-        Ok(Self { writer, name, flushed: Instant::now() })
+        Ok(Self { writer, name, flushed: None })
     }
 
     /// Of the file, for messages.
@@ -57,8 +59,8 @@ impl Tape {
     /// The disk is full; what was written stays readable.
     pub fn write(&mut self, frames: &Frames) -> Result<()> {
         let mut result = self.writer.write(frames.as_bytes());
-        if result.is_ok() && self.flushed.elapsed() >= FLUSH {
-            self.flushed = Instant::now();
+        if result.is_ok() && !frames.is_empty() && self.flushed.is_none_or(|at| at.elapsed() >= FLUSH) {
+            self.flushed = Some(Instant::now());
             result = self.writer.flush();
         }
         result.map_err(|e| e.of(&self.name))
