@@ -22,9 +22,14 @@ pub enum Error {
         /// What it lacks, and since which version kernels have it.
         missing: String,
     },
-    /// Loading the kernel programs failed.
-    #[error(transparent)]
-    Kernel(#[from] crate::kernel::Error),
+    /// Loading the kernel programs failed. The text ends with the way out.
+    #[error("{message}")]
+    Kernel {
+        /// Everything about it.
+        message: String,
+        /// What it means to a script.
+        status: u8,
+    },
     /// The file is something else.
     #[error("{path} is not a tcptrace recording")]
     NotARecording {
@@ -40,6 +45,14 @@ pub enum Error {
         found: u32,
         /// Newest format that this version reads.
         known: u32,
+    },
+    /// Something is missing in the recording; what there is has been shown.
+    #[error("{path}: {what}")]
+    Damaged {
+        /// As given.
+        path: String,
+        /// What is wrong with it.
+        what: String,
     },
     /// Nobody reads the output any more: the end of the work, not a failure.
     #[error("the reader of the output is gone")]
@@ -68,11 +81,11 @@ impl Error {
 
     /// Status that the process exits with.
     #[must_use]
-    pub fn exit_status(&self) -> u8 {
+    pub const fn exit_status(&self) -> u8 {
         match self {
-            Self::Kernel(error) => error.exit_status(),
+            Self::Kernel { status, .. } => *status,
             Self::ClosedPipe => 0,
-            Self::Io { .. } | Self::NotARecording { .. } | Self::NewerVersion { .. } => 1,
+            Self::Io { .. } | Self::NotARecording { .. } | Self::NewerVersion { .. } | Self::Damaged { .. } => 1,
             Self::Usage(_) => 2,
             Self::NotPermitted { .. } => 3,
             Self::KernelUnsupported { .. } => 4,
@@ -91,8 +104,7 @@ impl Error {
             Self::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
                 Some("make room, or write elsewhere")
             }
-            // The text of a kernel error ends with the way out.
-            Self::Io { .. } | Self::ClosedPipe | Self::Kernel(_) => None,
+            Self::Io { .. } | Self::ClosedPipe | Self::Kernel { .. } | Self::Damaged { .. } => None,
         }
     }
 
@@ -107,7 +119,7 @@ impl Error {
 }
 
 /// The system's words without `(os error 28)`.
-fn reason(e: &io::Error) -> String {
+pub(crate) fn reason(e: &io::Error) -> String {
     let text = e.to_string();
     match text.find(" (os error") {
         Some(end) => text[..end].to_owned(),

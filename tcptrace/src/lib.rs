@@ -17,12 +17,15 @@
 //! | [`pipeline`] | the one place where they are wired |
 //! | [`cli`] | arguments → one validated configuration |
 
-pub mod error;
-
+pub mod cli;
 pub mod decode;
+pub mod error;
+pub mod filter;
 pub mod frame;
 pub mod kernel;
 pub mod model;
+pub mod pipeline;
 pub mod recording;
+pub mod sink;
 pub mod source;
 pub mod tracker;

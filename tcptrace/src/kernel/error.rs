@@ -60,7 +60,7 @@ impl Error {
                 && io.kind() == std::io::ErrorKind::PermissionDenied
             {
                 return Self::NotPermitted {
-                    what: format!("{operation}: the kernel refuses bpf() ({io})"),
+                    what: format!("{operation}: the kernel refuses bpf() ({})", crate::error::reason(io)),
                     remedy:
                         "a seccomp filter or a security module may forbid it: run tcptrace outside of the container or \
                              sandbox, or allow bpf() in it"
@@ -84,5 +84,11 @@ impl Error {
             Self::KernelUnsupported { .. } | Self::Btf { .. } | Self::Signal { .. } => 4,
             Self::Load { .. } | Self::Object(_) => 1,
         }
+    }
+}
+
+impl From<Error> for crate::error::Error {
+    fn from(e: Error) -> Self {
+        Self::Kernel { message: e.to_string(), status: e.exit_status() }
     }
 }

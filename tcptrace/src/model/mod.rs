@@ -3,6 +3,8 @@
 //! Plain data, no logic beyond naming. The tracker fills these in and hands them to an [`Observer`].
 
 mod connection;
+#[cfg(test)]
+pub(crate) mod fixture;
 mod payload;
 mod process;
 mod state;

@@ -16,19 +16,21 @@ pub struct Shape {
 }
 
 impl Shape {
+    /// Do `bytes_acked` and `isn_local` start at the own SYN? A child's start behind it. None: the role is not known.
+    #[must_use]
+    pub fn syn_counted(c: &Connection) -> Option<bool> {
+        match c.role? {
+            Role::Client => Some(true),
+            // Both ends of a simultaneous open sent a SYN.
+            Role::Server => Some(c.patterns.0 & Patterns::SIMULTANEOUS_OPEN != 0),
+            Role::Listener => Some(false),
+        }
+    }
+
     /// What the timeline of a connection says.
     #[must_use]
     pub fn of(c: &Connection) -> Self {
-        let mut shape = Self {
-            syn_counted: match c.role {
-                Some(Role::Client) => Some(true),
-                // A child starts with its SYN acknowledged, but both ends of a simultaneous open sent a SYN.
-                Some(Role::Server) => Some(c.patterns.0 & Patterns::SIMULTANEOUS_OPEN != 0),
-                Some(Role::Listener) => Some(false),
-                None => None,
-            },
-            ..Self::default()
-        };
+        let mut shape = Self { syn_counted: Self::syn_counted(c), ..Self::default() };
         for (state, _) in c.states.iter() {
             match state {
                 State::FinWait1 | State::FinWait2 => shape.fin_sent = true,

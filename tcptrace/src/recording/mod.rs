@@ -57,5 +57,28 @@ pub enum Error {
     Malformed,
 }
 
+impl Error {
+    /// The same as the program tells it, with the file's name.
+    #[must_use]
+    pub fn of(self, name: &str) -> crate::error::Error {
+        use crate::error::Error as Told;
+        let path = name.to_owned();
+        match self {
+            Self::Io { operation, source } => {
+                let verb = match operation.split_once(' ').map_or(operation, |(verb, _)| verb) {
+                    "opening" => "open",
+                    "reading" => "read",
+                    "creating" => "create",
+                    _ => "write",
+                };
+                Told::io(format!("{verb} {name}"), source)
+            }
+            Self::NotARecording | Self::Empty => Told::NotARecording { path },
+            Self::NewerVersion { found, known, .. } => Told::NewerVersion { path, found, known },
+            Self::ByteOrder | Self::Malformed => Told::Damaged { path, what: self.to_string() },
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests;

@@ -21,6 +21,8 @@ pub struct FileSource {
     reader: Where,
     ending: Option<Ending>,
     damage: Gap,
+    /// Somebody asked for the end.
+    stopped: bool,
 }
 
 /// Where the reader is. On a thread of its own it may block on a pipe while signals are served here.
@@ -51,7 +53,12 @@ impl FileSource {
     /// # Errors
     /// [`Error::Io`] if there is no memory for the decompressor.
     pub fn new(input: Box<dyn Read + Send>) -> Result<Self, Error> {
-        Ok(Self { reader: Where::Here(Box::new(Reader::new(input)?)), ending: None, damage: Gap::default() })
+        Ok(Self {
+            reader: Where::Here(Box::new(Reader::new(input)?)),
+            ending: None,
+            damage: Gap::default(),
+            stopped: false,
+        })
     }
 
     /// Replace `frames` by those of the next block; false when the recording is over. A damaged place comes as a
@@ -130,6 +137,55 @@ impl FileSource {
             ));
         }
         lines
+    }
+}
+
+/// A recording under the name that the user gave it.
+#[derive(Debug)]
+pub struct Replay {
+    file: FileSource,
+    name: String,
+}
+
+impl Replay {
+    /// Open FILE, or standard input for `-`.
+    ///
+    /// # Errors
+    /// It cannot be opened.
+    pub fn open(path: &Path) -> crate::error::Result<Self> {
+        let name = if path == Path::new("-") { "standard input".to_owned() } else { path.display().to_string() };
+        match FileSource::open(path) {
+            Ok(file) => Ok(Self { file, name }),
+            Err(e) => Err(e.of(&name)),
+        }
+    }
+
+    /// What is missing in it, once it was read to its end.
+    ///
+    /// # Errors
+    /// [`crate::error::Error::Damaged`].
+    pub fn check(&self) -> crate::error::Result<()> {
+        let complaints = self.file.complaints();
+        if complaints.is_empty() {
+            return Ok(());
+        }
+        Err(crate::error::Error::Damaged { path: self.name.clone(), what: complaints.join("; ") })
+    }
+}
+
+impl super::Source for Replay {
+    const LIVE: bool = false;
+
+    /// Replaces `frames`, which the pipeline has emptied.
+    async fn next(&mut self, frames: &mut Frames) -> crate::error::Result<bool> {
+        if self.file.stopped {
+            return Ok(false);
+        }
+        self.file.next(frames).await.map_err(|e| e.of(&self.name))
+    }
+
+    fn stop(&mut self) {
+        self.file.stopped = true;
     }
 }
 

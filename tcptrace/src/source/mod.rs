@@ -5,7 +5,7 @@ use std::future::Future;
 mod file;
 pub mod live;
 
-pub use file::FileSource;
+pub use file::{FileSource, Replay};
 
 use crate::{error::Result, frame::Frames};
 
@@ -26,19 +26,4 @@ pub trait Source {
     /// Ask for the end: a live source stops its programs, and its next batches hold what is left, then the `End` fact. A
     /// recording ends where it is.
     fn stop(&mut self);
-}
-
-/// Takes frames as they are: a recording file beside the output, or all that `record` does.
-pub trait Recorder {
-    /// Append whole frames.
-    ///
-    /// # Errors
-    /// The file cannot be written: the disk is full …
-    fn write(&mut self, frames: &Frames) -> Result<()>;
-
-    /// Write what is buffered and close; the number of bytes of the recording.
-    ///
-    /// # Errors
-    /// As [`Recorder::write`].
-    fn finish(&mut self) -> Result<u64>;
 }

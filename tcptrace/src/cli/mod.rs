@@ -1,0 +1,274 @@
+//! Arguments → one validated [`Config`] → the command.
+
+use std::{ffi::OsString, path::PathBuf, process::ExitCode, time::Duration};
+
+use clap::{Parser, error::ErrorKind};
+
+use crate::{
+    error::{Error, Result},
+    filter::Filter,
+    pipeline::{Records, say},
+    sink::text::TimeMode,
+};
+
+mod args;
+mod run;
+
+use args::{Arguments, Command, Filters, Time};
+
+/// A command line that makes sense.
+#[derive(Debug)]
+pub enum Config {
+    /// `trace` and `conns`.
+    Show(Box<Show>),
+    /// `record`.
+    Record(Box<Record>),
+    /// `doctor`.
+    Doctor {
+        /// `--json`.
+        json: bool,
+        /// ANSI colours.
+        color: bool,
+    },
+    /// `docs-events`.
+    DocsEvents,
+}
+
+/// See [`Config::Show`].
+#[derive(Debug)]
+pub struct Show {
+    /// What is printed.
+    pub records: Records,
+    /// Which connections.
+    pub filter: Filter,
+    /// A recording in place of the live kernel.
+    pub from: Option<PathBuf>,
+    /// A recording beside the output.
+    pub record: Option<PathBuf>,
+    /// Size of all rings, bytes; None: what suits the live source.
+    pub buffer: Option<u64>,
+    /// When to end.
+    pub duration: Option<Duration>,
+    /// After how many records to end.
+    pub count: Option<u64>,
+    /// JSON in place of text.
+    pub json: bool,
+    /// How text shows times.
+    pub time: TimeMode,
+    /// ANSI colours.
+    pub color: bool,
+    /// A line a second on stderr.
+    pub stats: bool,
+    /// `-v`.
+    pub verbose: bool,
+    /// `-q`.
+    pub quiet: bool,
+}
+
+/// See [`Config::Record`].
+#[derive(Debug)]
+pub struct Record {
+    /// The file, or `-`.
+    pub file: PathBuf,
+    /// Which connections, as far as the kernel can tell.
+    pub filter: Filter,
+    /// See [`Show::buffer`].
+    pub buffer: Option<u64>,
+    /// When to end.
+    pub duration: Option<Duration>,
+    /// `-v`.
+    pub verbose: bool,
+    /// `-q`.
+    pub quiet: bool,
+}
+
+/// Everything that the process does; its exit status.
+pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
+    // A panic is a bug in tcptrace: one line about it, and no stack of it.
+    std::panic::set_hook(Box::new(|info| {
+        let at = info.location().map(|l| format!(" at {}:{}", l.file(), l.line())).unwrap_or_default();
+        say(&format!("internal error{at}; please report it"));
+        std::process::exit(1);
+    }));
+    let result = match parse(arguments) {
+        Ok(Some(config)) => run::run(config),
+        Ok(None) => Ok(ExitCode::SUCCESS),
+        Err(e) => Err(e),
+    };
+    result.unwrap_or_else(|e| {
+        if !matches!(e, Error::ClosedPipe) {
+            use std::io::Write as _;
+            let _ = writeln!(std::io::stderr(), "{}", e.line());
+        }
+        ExitCode::from(e.exit_status())
+    })
+}
+
+/// None: help or the version was asked for and has been printed.
+///
+/// # Errors
+/// [`Error::Usage`].
+pub fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Option<Config>> {
+    let arguments = match Arguments::try_parse_from(arguments) {
+        Ok(arguments) => arguments,
+        Err(e) if matches!(e.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
+            // Nothing is lost if nobody reads it.
+            let _ = e.print();
+            return Ok(None);
+        }
+        Err(e) if e.kind() == ErrorKind::MissingSubcommand => {
+            return Err(Error::Usage("which command? trace, conns, record or doctor".to_owned()));
+        }
+        Err(e) => return Err(Error::Usage(one_line(&e))),
+    };
+    Ok(Some(match arguments.command {
+        Command::Trace(show) => Config::Show(Box::new(show_config(Records::Transitions, show)?)),
+        Command::Conns(show) => Config::Show(Box::new(show_config(Records::Connections, show)?)),
+        Command::Record(r) => Config::Record(Box::new(Record {
+            filter: filter(&r.filters)?,
+            file: r.file,
+            buffer: r.buffer,
+            duration: r.duration,
+            verbose: r.noise.verbose,
+            quiet: r.noise.quiet,
+        })),
+        Command::Doctor(d) => Config::Doctor { json: d.json, color: color(d.color) },
+        Command::DocsEvents => Config::DocsEvents,
+    }))
+}
+
+fn show_config(records: Records, s: args::Show) -> Result<Show> {
+    Ok(Show {
+        records,
+        filter: filter(&s.filters)?,
+        from: s.from,
+        record: s.record,
+        buffer: s.buffer,
+        duration: s.duration,
+        count: s.count,
+        json: s.json,
+        time: match s.time {
+            Time::Local => TimeMode::Local,
+            Time::Utc => TimeMode::Utc,
+            Time::Mono => TimeMode::Mono,
+            Time::Delta => TimeMode::Delta,
+        },
+        color: color(s.color),
+        stats: s.stats,
+        verbose: s.noise.verbose,
+        quiet: s.noise.quiet,
+    })
+}
+
+fn filter(given: &Filters) -> Result<Filter> {
+    let mut filter = Filter::default();
+    for (name, value) in given.given() {
+        filter.set(name, value).map_err(Error::Usage)?;
+    }
+    Ok(filter)
+}
+
+fn color(when: args::Color) -> bool {
+    match when {
+        args::Color::Always => true,
+        args::Color::Never => false,
+        args::Color::Auto => {
+            let refused = std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty());
+            let dumb = std::env::var_os("TERM").is_some_and(|v| v == "dumb");
+            !refused && !dumb && rustix::termios::isatty(rustix::stdio::stdout())
+        }
+    }
+}
+
+/// clap's message without its usage, which `--help` shows, with its hints.
+fn one_line(e: &clap::Error) -> String {
+    let text = e.render().to_string();
+    let mut parts: Vec<&str> = Vec::new();
+    let mut message = true;
+    for line in text.lines() {
+        let line = line.trim();
+        message &= !line.is_empty() && !line.starts_with("Usage:");
+        if message || line.starts_with("tip:") {
+            parts.push(line.strip_prefix("error: ").unwrap_or(line));
+        }
+    }
+    let mut line = String::new();
+    for part in parts {
+        if !line.is_empty() {
+            line.push_str(if part.starts_with("tip:") { "; " } else { " " });
+        }
+        line.push_str(part.strip_prefix("tip: ").unwrap_or(part));
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(line: &str) -> Result<Option<Config>> {
+        parse(line.split_whitespace().map(OsString::from))
+    }
+
+    fn show(line: &str) -> Show {
+        match config(line) {
+            Ok(Some(Config::Show(show))) => *show,
+            other => panic!("{line}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        use clap::CommandFactory;
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn filters_and_options_arrive() {
+        let s = show(
+            "tcptrace conns --port 80,443 --port 8000-8100 -p 7 --count 3 --duration 2m --buffer 1M --time utc -q",
+        );
+        assert_eq!(s.filter.to_pairs(), [("port".into(), "80,443,8000-8100".into()), ("pid".into(), "7".into())]);
+        assert_eq!((s.count, s.duration, s.buffer), (Some(3), Some(Duration::from_secs(120)), Some(1 << 20)));
+        assert_eq!((s.records, s.time, s.quiet, s.json), (Records::Connections, TimeMode::Utc, true, false));
+        assert!(show("tcptrace trace").filter.is_empty());
+    }
+
+    #[test]
+    fn colour_is_asked_for_or_not() {
+        assert!(show("tcptrace trace --color always").color);
+        assert!(!show("tcptrace trace --color never").color);
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_one_line() {
+        for (line, says) in [
+            ("tcptrace", "which command? trace, conns, record or doctor"),
+            ("tcptrace trase", "unrecognized subcommand 'trase'; a similar subcommand exists: 'trace'"),
+            ("tcptrace trace --jsn", "unexpected argument '--jsn' found; a similar argument exists: '--json'"),
+            ("tcptrace record", "the following required arguments were not provided: <FILE>"),
+            (
+                "tcptrace trace --from a --record b",
+                "the argument '--from <FILE>' cannot be used with '--record <FILE>'",
+            ),
+            (
+                "tcptrace trace --color red",
+                "invalid value 'red' for '--color <WHEN>' [possible values: auto, always, never]",
+            ),
+            ("tcptrace trace --count 0", "invalid value '0' for '--count <N>': 0 is not in 1..18446744073709551615"),
+            (
+                "tcptrace trace --duration soon",
+                "invalid value 'soon' for '--duration <TIME>': not a time such as 500ms, 10s, 2m or 1h",
+            ),
+            ("tcptrace trace --role peer", "--role: `peer` is not a role: client, server or listener"),
+            ("tcptrace trace --port=99999", "--port: `99999` is not a port or a range of ports such as 8000-8100"),
+            ("tcptrace trace -q -v", "the argument '--quiet' cannot be used with '--verbose'"),
+            ("tcptrace trace x", "unexpected argument 'x' found"),
+        ] {
+            match config(line) {
+                Err(Error::Usage(e)) => assert_eq!(e, says, "{line}"),
+                other => panic!("{line}: {other:?}"),
+            }
+        }
+    }
+}

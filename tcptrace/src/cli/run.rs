@@ -1,0 +1,258 @@
+//! Carries a [`Config`] out.
+
+use std::{future::Future, io::Write, process::ExitCode, time::Duration};
+
+use jiff::tz::TimeZone;
+use tcptrace_common::settings::side;
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    time::{Instant, sleep_until},
+};
+
+use super::{Config, Record, Show};
+use crate::{
+    error::{Error, Result},
+    filter::{Filter, Sides},
+    frame::fact,
+    kernel::{
+        doctor::{Report, Verdict},
+        facts::{self, Facts},
+        load::{KernelFilter, Settings},
+    },
+    pipeline::{self, Gate, Messages, Records, Stop, Tape, say},
+    sink::{
+        Output, Sink,
+        json::{Json, events_markdown},
+        output::Stdout,
+        text::{Headings, Look, Text, TimeMode, bytes, terminal_width},
+        time::Stamp,
+    },
+    source::{
+        Replay, Source,
+        live::{self, Live},
+    },
+};
+
+/// Carry it out.
+///
+/// # Errors
+/// What ends the process with another status than 0.
+pub fn run(config: Config) -> Result<ExitCode> {
+    match config {
+        Config::Show(config) => block_on(show(*config))?.map(|()| ExitCode::SUCCESS),
+        Config::Record(config) => block_on(record(*config))?.map(|()| ExitCode::SUCCESS),
+        Config::Doctor { json, color } => doctor(json, color),
+        Config::DocsEvents => print(&events_markdown()).map(|()| ExitCode::SUCCESS),
+    }
+}
+
+fn block_on<T>(future: impl Future<Output = T>) -> Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| Error::io("start the event loop", e))?;
+    let result = runtime.block_on(future);
+    // A thread that still reads standard input is not waited for.
+    runtime.shutdown_background();
+    Ok(result)
+}
+
+fn print(text: &str) -> Result<()> {
+    Stdout.write_all(text.as_bytes()).map_err(|e| Error::io("write stdout", e))
+}
+
+/// Ctrl-C, SIGTERM, and the end of `--duration`.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+    deadline: Option<Instant>,
+}
+
+impl Signals {
+    fn new(duration: Option<Duration>) -> Result<Self> {
+        let listen = |kind| signal(kind).map_err(|e| Error::io("listen to signals", e));
+        Ok(Self {
+            interrupt: listen(SignalKind::interrupt())?,
+            terminate: listen(SignalKind::terminate())?,
+            deadline: duration.map(live::after),
+        })
+    }
+}
+
+impl Stop for Signals {
+    async fn wanted(&mut self) {
+        let Self { interrupt, terminate, deadline } = self;
+        let late = async {
+            match deadline {
+                Some(at) => sleep_until(*at).await,
+                None => std::future::pending().await,
+            }
+        };
+        let over = tokio::select! {
+            _ = interrupt.recv() => false,
+            _ = terminate.recv() => false,
+            () = late => true,
+        };
+        if over {
+            *deadline = None;
+        }
+    }
+}
+
+async fn show(mut config: Show) -> Result<()> {
+    // A replay is over when the time of its events is.
+    let (wall, limit_ns) = match config.from {
+        Some(_) => (None, config.duration.map(|d| u64::try_from(d.as_nanos()).unwrap_or(u64::MAX))),
+        None => (config.duration, None),
+    };
+    // Before anything is loaded: a signal during it is not lost.
+    let mut signals = Signals::new(None)?;
+    if let Some(path) = config.from.take() {
+        let mut source = Replay::open(&path)?;
+        show_from(&mut source, None, config, limit_ns, &mut signals).await?;
+        return source.check();
+    }
+    let mut source = start(&config.filter, config.buffer, config.verbose)?;
+    let tape = config.record.as_deref().map(Tape::create).transpose()?;
+    signals.deadline = wall.map(live::after);
+    show_from(&mut source, tape, config, limit_ns, &mut signals).await
+}
+
+async fn show_from<S: Source>(
+    source: &mut S,
+    tape: Option<Tape>,
+    config: Show,
+    limit_ns: Option<u64>,
+    signals: &mut Signals,
+) -> Result<()> {
+    let out = Output::new(Stdout, Stdout::reader());
+    // The last line of JSON says the same; a replay for programs has nothing else to say.
+    let summary = !config.quiet && (S::LIVE || !config.json);
+    let messages = Messages::new(summary, config.verbose, config.stats);
+    if config.json {
+        return trace(source, tape, Json::new(out), config, messages, limit_ns, signals).await;
+    }
+    let width = terminal_width();
+    let look = Look {
+        width,
+        follow: width.is_some(),
+        color: config.color,
+        time: config.time,
+        zone: if config.time == TimeMode::Local { TimeZone::system() } else { TimeZone::UTC },
+        header: width.is_some(),
+    };
+    let headings = match config.records {
+        Records::Transitions => Headings::Transitions,
+        Records::Connections => Headings::Connections,
+    };
+    trace(source, tape, Text::new(out, look, headings), config, messages, limit_ns, signals).await
+}
+
+async fn trace<S: Source, K: Sink>(
+    source: &mut S,
+    tape: Option<Tape>,
+    sink: K,
+    config: Show,
+    messages: Messages,
+    limit_ns: Option<u64>,
+    signals: &mut Signals,
+) -> Result<()> {
+    let mut gate = Gate::new(sink, config.records, config.filter, config.count);
+    gate.verbose = config.verbose;
+    pipeline::run(source, tape, gate, messages, limit_ns, signals).await
+}
+
+async fn record(config: Record) -> Result<()> {
+    let mut signals = Signals::new(None)?;
+    let mut source = start(&config.filter, config.buffer, config.verbose)?;
+    let tape = Tape::create(&config.file)?;
+    signals.deadline = config.duration.map(live::after);
+    let name = tape.name().to_owned();
+    if !config.quiet {
+        let until = if config.duration.is_some() { "" } else { "; Ctrl-C ends it" };
+        say(&format!("recording to {name}{until}"));
+    }
+    let done = pipeline::record(&mut source, tape, &mut signals).await?;
+    if !config.quiet {
+        let mut size = String::new();
+        bytes(&mut size, done.bytes);
+        say(&format!("{} records in {size}, {} events lost; `tcptrace conns --from {name}`", done.records, done.lost));
+    }
+    Ok(())
+}
+
+/// The live kernel.
+fn start(filter: &Filter, buffer: Option<u64>, verbose: bool) -> Result<Live> {
+    facts::check(&Facts::gather())?;
+    let settings = Settings { filter: kernel_filter(filter), buffer: buffer.unwrap_or(live::DEFAULT_BUFFER), verbose };
+    let name = rustix::system::uname();
+    let start = fact::Start {
+        host: name.nodename().to_string_lossy().into_owned(),
+        boot_id: std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned(),
+        kernel: name.release().to_string_lossy().into_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        filters: filter.to_pairs(),
+        ..fact::Start::default()
+    };
+    Ok(Live::start(&settings, start)?)
+}
+
+/// The part of a filter that the kernel programs apply: roles, names and states stay with the collector.
+fn kernel_filter(f: &Filter) -> KernelFilter {
+    fn marked<T: Copy, U>(sides: &Sides<T>, entry: impl Fn(T, u8) -> U) -> Vec<U> {
+        let lists = [(&sides.local, side::LOCAL), (&sides.remote, side::REMOTE), (&sides.either, side::EITHER)];
+        lists
+            .iter()
+            .flat_map(|&(list, bit)| list.iter().map(move |&t| (t, bit)))
+            .map(|(t, bit)| entry(t, bit))
+            .collect()
+    }
+    KernelFilter {
+        netns: f.netns.clone(),
+        ports: marked(&f.ports, |p, bit| (p.first, p.last, bit)),
+        addrs: marked(&f.addrs, |p, bit| (p.addr, p.len, bit)),
+        pids: f.pids.clone(),
+    }
+}
+
+fn doctor(json: bool, color: bool) -> Result<ExitCode> {
+    let report = Report::examine();
+    let text = if json {
+        let real = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
+        let mut ts = Vec::new();
+        Stamp::default().write(&mut ts, real.tv_sec * 1_000_000_000 + real.tv_nsec);
+        report.json(&String::from_utf8_lossy(&ts), live::monotonic()) + "\n"
+    } else {
+        report.text(color)
+    };
+    print(&text)?;
+    Ok(match report.verdict() {
+        Verdict::CannotRun(_, status) => ExitCode::from(status),
+        Verdict::Ready | Verdict::Degraded(_) => ExitCode::SUCCESS,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernel_gets_what_it_can_decide() {
+        let mut f = Filter::default();
+        for (name, value) in [
+            ("lport", "1-9"),
+            ("port", "80"),
+            ("raddr", "::ffff:10.0.0.0/104"),
+            ("netns", "7"),
+            ("pid", "3"),
+            ("comm", "curl"),
+            ("role", "client"),
+        ] {
+            f.set(name, value).expect("a good filter");
+        }
+        let k = kernel_filter(&f);
+        assert_eq!(k.ports, [(1, 9, side::LOCAL), (80, 80, side::EITHER)]);
+        assert_eq!(k.addrs, [([10, 0, 0, 0].into(), 8, side::REMOTE)]);
+        assert_eq!((k.netns, k.pids), (vec![7], vec![3]));
+    }
+}

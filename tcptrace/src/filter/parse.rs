@@ -1,0 +1,144 @@
+//! Filter options ↔ text: from the command line, and to and from the `Start` fact of a recording.
+
+use std::{fmt::Display, fs, os::unix::fs::MetadataExt, str::FromStr};
+
+use super::{Filter, Sides};
+use crate::model::{Role, State};
+
+impl Filter {
+    /// Demand one more option, by its long name without dashes; `value` is a comma-separated list. Values of an option that
+    /// is given twice are alternatives.
+    ///
+    /// # Errors
+    /// What is wrong, in one line.
+    pub fn set(&mut self, name: &str, value: &str) -> Result<(), String> {
+        match name {
+            "port" => list(&mut self.ports.either, value),
+            "lport" => list(&mut self.ports.local, value),
+            "rport" => list(&mut self.ports.remote, value),
+            "addr" => list(&mut self.addrs.either, value),
+            "laddr" => list(&mut self.addrs.local, value),
+            "raddr" => list(&mut self.addrs.remote, value),
+            "netns" => each(&mut self.netns, value, netns_number),
+            "pid" => each(&mut self.pids, value, |s| match s.parse() {
+                Ok(0) | Err(_) => Err(format!("`{s}` is not a process id")),
+                Ok(pid) => Ok(pid),
+            }),
+            "comm" => each(&mut self.comms, value, |s| Ok(s.to_owned())),
+            "role" => each(&mut self.roles, value, role),
+            "state" => each(&mut self.states, value, state),
+            _ => Err(format!("unknown filter `{name}`")),
+        }
+        .map_err(|e| format!("--{name}: {e}"))
+    }
+
+    /// The options with their values, in a fixed order; [`Filter::from_pairs`] reads them.
+    #[must_use]
+    pub fn to_pairs(&self) -> Vec<(String, String)> {
+        let mut pairs = Vec::new();
+        let mut pair = |name: &str, values: Vec<String>| {
+            if !values.is_empty() {
+                pairs.push((name.to_owned(), values.join(",")));
+            }
+        };
+        sides(&mut pair, ["port", "lport", "rport"], &self.ports);
+        sides(&mut pair, ["addr", "laddr", "raddr"], &self.addrs);
+        pair("netns", texts(&self.netns));
+        pair("pid", texts(&self.pids));
+        pair("comm", self.comms.iter().map(|c| c.replace('\\', "\\\\").replace(',', "\\,")).collect());
+        pair("role", self.roles.iter().map(|r| r.name().to_owned()).collect());
+        pair("state", self.states.iter().map(|s| s.name().to_owned()).collect());
+        pairs
+    }
+
+    /// The filters of a recording.
+    ///
+    /// # Errors
+    /// A filter that this version does not know, or cannot read.
+    pub fn from_pairs(pairs: &[(String, String)]) -> Result<Self, String> {
+        let mut filter = Self::default();
+        for (name, value) in pairs {
+            filter.set(name, value)?;
+        }
+        Ok(filter)
+    }
+}
+
+fn texts<T: Display>(values: &[T]) -> Vec<String> {
+    values.iter().map(ToString::to_string).collect()
+}
+
+fn sides<T: Display>(pair: &mut impl FnMut(&str, Vec<String>), names: [&str; 3], sides: &Sides<T>) {
+    for (name, values) in names.into_iter().zip([&sides.either, &sides.local, &sides.remote]) {
+        pair(name, texts(values));
+    }
+}
+
+fn list<T: FromStr<Err = String>>(to: &mut Vec<T>, value: &str) -> Result<(), String> {
+    each(to, value, str::parse)
+}
+
+fn each<T>(to: &mut Vec<T>, value: &str, parse: impl Fn(&str) -> Result<T, String>) -> Result<(), String> {
+    for item in split(value) {
+        if item.is_empty() {
+            return Err(format!("an empty value in `{value}`"));
+        }
+        to.push(parse(&item)?);
+    }
+    Ok(())
+}
+
+/// At commas; `\,` is a comma in a name.
+fn split(value: &str) -> Vec<String> {
+    let mut items = vec![String::new()];
+    let mut chars = value.chars();
+    while let Some(c) = chars.next() {
+        match c {
+            ',' => items.push(String::new()),
+            c => items.last_mut().expect("never empty").push(match c {
+                '\\' => chars.next().unwrap_or('\\'),
+                c => c,
+            }),
+        }
+    }
+    items
+}
+
+fn role(text: &str) -> Result<Role, String> {
+    [Role::Client, Role::Server, Role::Listener]
+        .into_iter()
+        .find(|r| r.name().eq_ignore_ascii_case(text))
+        .ok_or_else(|| format!("`{text}` is not a role: client, server or listener"))
+}
+
+/// As Linux and `ss` write it, in either case, with `-` or `_`: `close-wait`, `CLOSE_WAIT`; `SYN_RCVD` and the like of the
+/// RFC are not accepted, one name for one thing.
+fn state(text: &str) -> Result<State, String> {
+    let name = text.replace('-', "_").to_ascii_uppercase();
+    State::ALL.into_iter().find(|s| s.name() == name).ok_or_else(|| {
+        let names: Vec<_> = State::ALL.iter().map(|s| s.name()).collect();
+        format!("`{text}` is not a TCP state: {}", names.join(" "))
+    })
+}
+
+/// A network namespace → its inode number. Given as that number, as a path (`/proc/1/ns/net`) or by the name that
+/// `ip netns` gave it.
+///
+/// # Errors
+/// There is no such file.
+pub fn netns_number(text: &str) -> Result<u32, String> {
+    if let Ok(number) = text.parse() {
+        return if number == 0 { Err("0 is not a network namespace".into()) } else { Ok(number) };
+    }
+    // What `readlink /proc/PID/ns/net` prints.
+    if let Some(number) = text.strip_prefix("net:[").and_then(|t| t.strip_suffix(']')?.parse().ok()) {
+        return Ok(number);
+    }
+    let path = if text.contains('/') { text.to_owned() } else { format!("/run/netns/{text}") };
+    let inode = fs::metadata(&path).map(|m| m.ino());
+    inode.ok().and_then(|inode| u32::try_from(inode).ok()).ok_or_else(|| {
+        format!(
+            "no network namespace `{text}` ({path} does not exist); give a number, a path or a name of `ip netns list`"
+        )
+    })
+}

@@ -1,0 +1,264 @@
+//! Between the tracker and a sink: lets through what is wanted, holds back what may yet turn out to be, counts.
+
+use std::collections::{HashMap, VecDeque};
+
+use crate::{
+    filter::{Filter, Verdict},
+    model::{Connection, Final, Found, Mini, Observer, Role, State, Transition},
+    sink::Sink,
+};
+
+/// What a command prints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Records {
+    /// `trace`: transitions, and the sockets found at the start.
+    Transitions,
+    /// `conns`: connections that are over.
+    Connections,
+}
+
+/// Transitions held back in all. A host that accepts 10,000 connections a second and leaves them 6 s in the accept queue
+/// fits.
+const HELD: usize = 1 << 16;
+
+/// See the module.
+#[derive(Debug)]
+pub struct Gate<S> {
+    /// Everything wanted goes there.
+    pub sink: S,
+    records: Records,
+    /// The command line's, if it has one, and the recording's.
+    filters: Vec<Filter>,
+    /// How many of them are the command line's.
+    own: usize,
+    /// What the kernel programs filter by.
+    kernel: Filter,
+    /// Cookies of connections that the kernel programs will not tell of any more, since the last look.
+    pub stopped: Vec<u64>,
+    /// Keep a note of every impossible transition.
+    pub verbose: bool,
+    /// What to tell under `-v`.
+    pub notes: Vec<String>,
+    limit: Option<u64>,
+    held: HashMap<u64, Vec<(Connection, Transition)>>,
+    /// Timelines in `held`, in the order in which they came; some may be gone already.
+    order: VecDeque<u64>,
+    held_now: usize,
+    /// What was let through and what was not.
+    pub counts: Counts,
+}
+
+/// Numbers for the summary.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Transitions that passed the filters.
+    pub transitions: u64,
+    /// Connections that passed the filters, those open at the end included.
+    pub connections: u64,
+    /// Of these, connections with lost records.
+    pub gaps: u64,
+    /// Impossible transitions that passed the filters.
+    pub impossible: u64,
+    /// Sockets found at the start that passed the filters.
+    pub found: u64,
+    /// Transitions given up because more than could be held waited for their owner.
+    pub held_dropped: u64,
+    /// Records printed, as `--count` counts them.
+    pub printed: u64,
+}
+
+impl<S: Sink> Gate<S> {
+    /// `limit` is `--count`.
+    pub fn new(sink: S, records: Records, filter: Filter, limit: Option<u64>) -> Self {
+        let filters = if filter.is_empty() { vec![] } else { vec![filter] };
+        Self {
+            sink,
+            records,
+            own: filters.len(),
+            filters,
+            kernel: Filter::default(),
+            stopped: Vec::new(),
+            verbose: false,
+            notes: Vec::new(),
+            limit,
+            held: HashMap::new(),
+            order: VecDeque::new(),
+            held_now: 0,
+            counts: Counts::default(),
+        }
+    }
+
+    /// Demand that the filter that the frames were made with is met, too, in place of the last one.
+    pub fn set_recorded(&mut self, filter: Filter) {
+        self.filters.truncate(self.own);
+        self.kernel = filter.clone();
+        if !filter.is_empty() && !self.filters.contains(&filter) {
+            self.filters.push(filter);
+        }
+    }
+
+    /// The options of all filters, those of the recording first.
+    pub fn options(&self) -> Vec<(String, String)> {
+        self.filters.iter().rev().flat_map(Filter::to_pairs).collect()
+    }
+
+    /// Have as many records been printed as were asked for?
+    pub fn is_done(&self) -> bool {
+        self.limit.is_some_and(|limit| self.counts.printed >= limit)
+    }
+
+    fn verdict(&self, f: impl Fn(&Filter) -> Verdict) -> Verdict {
+        self.filters.iter().fold(Verdict::Wanted, |verdict, filter| verdict.and(f(filter)))
+    }
+
+    /// An unwanted connection of which nothing more will come is to be forgotten, or it would stay for ever.
+    fn unwanted(&mut self, c: &Connection) {
+        if c.cookie != 0 && self.kernel.stopped(c) {
+            self.stopped.push(c.cookie);
+        }
+    }
+
+    fn print_transition(&mut self, c: &Connection, t: &Transition) {
+        if !self.filters.iter().all(|f| f.shows(t.from, t.to)) || self.is_done() {
+            return;
+        }
+        self.counts.transitions += 1;
+        if self.records == Records::Transitions {
+            self.counts.printed += 1;
+            self.sink.transition(c, t);
+        }
+    }
+
+    fn hold(&mut self, c: &Connection, t: &Transition) {
+        // A transition is not printed by `conns`, and its connection is judged at its end.
+        if self.records == Records::Connections {
+            return;
+        }
+        while self.held_now >= HELD
+            && let Some(oldest) = self.order.pop_front()
+        {
+            let dropped = self.take(oldest).len();
+            self.counts.held_dropped += dropped as u64;
+        }
+        let of_connection = self.held.entry(c.id).or_default();
+        if of_connection.is_empty() {
+            self.order.push_back(c.id);
+        }
+        of_connection.push((c.clone(), *t));
+        self.held_now += 1;
+    }
+
+    fn take(&mut self, id: u64) -> Vec<(Connection, Transition)> {
+        let taken = self.held.remove(&id).unwrap_or_default();
+        self.held_now -= taken.len();
+        // Ids of timelines that are gone would pile up.
+        if self.order.len() > 2 * self.held.len() + 64 {
+            self.order.retain(|id| self.held.contains_key(id));
+        }
+        taken
+    }
+
+    /// Now that more is known of `c`: print or drop what was held back of it.
+    fn settle(&mut self, c: &Connection, verdict: Verdict) {
+        if self.held.is_empty() || verdict == Verdict::Unknown {
+            return;
+        }
+        for (mut then, t) in self.take(c.id) {
+            if verdict == Verdict::Wanted {
+                then.owner.clone_from(&c.owner);
+                then.fd = c.fd;
+                then.inode = c.inode;
+                then.role = c.role;
+                self.print_transition(&then, &t);
+            }
+        }
+    }
+}
+
+impl<S: Sink> Observer for Gate<S> {
+    #[inline]
+    fn transition(&mut self, c: &Connection, t: &Transition) {
+        if self.filters.is_empty() {
+            return self.print_transition(c, t);
+        }
+        let verdict = self.verdict(|f| f.connection(c));
+        self.settle(c, verdict);
+        match verdict {
+            Verdict::Wanted => self.print_transition(c, t),
+            Verdict::Unwanted => self.unwanted(c),
+            Verdict::Unknown => self.hold(c, t),
+        }
+    }
+
+    fn owner(&mut self, c: &Connection) {
+        if self.filters.is_empty() {
+            return;
+        }
+        let verdict = self.verdict(|f| f.connection(c));
+        self.settle(c, verdict);
+        if verdict == Verdict::Unwanted {
+            self.unwanted(c);
+        }
+    }
+
+    #[inline]
+    fn connection(&mut self, c: &Connection, f: &Final) {
+        let mut verdict = self.verdict(|filter| filter.connection(c));
+        if verdict == Verdict::Unknown {
+            // It is over: what is still not known is not what was asked for.
+            verdict = Verdict::Unwanted;
+        }
+        self.settle(c, verdict);
+        // A listener is no connection, but may be asked for.
+        let listener =
+            c.role == Some(Role::Listener) && !self.filters.iter().any(|f| f.roles.contains(&Role::Listener));
+        let shown = self.filters.iter().all(|f| f.shows_any(c.states.iter().map(|(state, _)| state)));
+        if verdict != Verdict::Wanted || listener || !shown || self.is_done() {
+            return;
+        }
+        self.counts.connections += 1;
+        self.counts.gaps += u64::from(c.gaps != 0);
+        if self.records == Records::Connections {
+            self.counts.printed += 1;
+            self.sink.connection(c, f);
+        }
+    }
+
+    fn socket(&mut self, c: &Connection, f: &Found) {
+        let shown = self.filters.iter().all(|filter| filter.shows(c.state, c.state));
+        let verdict = self.verdict(|filter| filter.connection(c));
+        if verdict == Verdict::Unwanted {
+            self.unwanted(c);
+        }
+        if shown && verdict == Verdict::Wanted && !self.is_done() {
+            self.counts.found += 1;
+            if self.records == Records::Transitions {
+                self.sink.socket(c, f);
+            }
+        }
+    }
+
+    fn mini_socket(&mut self, m: &Mini) {
+        let role = (m.state == State::NewSynRecv).then_some(Role::Server);
+        let shown = self.filters.iter().all(|filter| filter.shows(m.state, m.state));
+        if shown && self.verdict(|filter| filter.mini(&m.tuple, role)) == Verdict::Wanted && !self.is_done() {
+            self.counts.found += 1;
+            if self.records == Records::Transitions {
+                self.sink.mini_socket(m);
+            }
+        }
+    }
+
+    fn impossible(&mut self, c: &Connection, t: &Transition) {
+        if self.verdict(|filter| filter.connection(c)) != Verdict::Unwanted {
+            self.counts.impossible += 1;
+            self.sink.impossible(c, t);
+            if self.verbose {
+                self.notes.push(format!("connection {}: {}→{} is no transition of TCP", c.id, t.from, t.to));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,119 @@
+//! Hand-made observer calls in, what reaches the sink out.
+
+use super::*;
+use crate::{
+    error::Result,
+    frame::fact,
+    model::{
+        Entry, Observer,
+        fixture::{self, v4},
+    },
+    sink::Summary,
+};
+
+fn filter(options: &[(&str, &str)]) -> Filter {
+    let mut f = Filter::default();
+    for (name, value) in options {
+        f.set(name, value).unwrap_or_else(|e| panic!("{e}"));
+    }
+    f
+}
+
+fn connection(tuple: tcptrace_common::record::Tuple) -> Connection {
+    fixture::connection(Some(Role::Client), tuple, fixture::process(10, b"curl"), &[(State::SynSent, 0)])
+}
+
+/// Notes what reaches the sink.
+#[derive(Default)]
+struct Notes(Vec<String>);
+
+impl Observer for Notes {
+    fn transition(&mut self, c: &Connection, t: &Transition) {
+        let pid = c.owner.as_ref().map_or(0, |o| o.pid);
+        self.0.push(format!("{} {pid} {}>{}", c.id, t.from, t.to));
+    }
+    fn connection(&mut self, c: &Connection, _: &Final) {
+        self.0.push(format!("{} over", c.id));
+    }
+}
+
+impl Sink for Notes {
+    fn clock(&mut self, _: i64) {}
+    fn start(&mut self, _: u64, _: &fact::Start, _: &[(String, String)]) {}
+    fn loss(&mut self, _: u64, _: &fact::Loss) {}
+    fn summary(&mut self, _: u64, _: &Summary) {}
+    fn flush(&mut self, _: bool) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// An accepted connection: its owner is known at accept(), after two transitions.
+fn accepted(gate: &mut Gate<Notes>, id: u64, pid: Option<u32>) {
+    let mut c = connection(v4([127, 0, 0, 1], 80, [127, 0, 0, 1], 5000));
+    (c.id, c.owner, c.role) = (id, None, Some(Role::Server));
+    gate.transition(&c, &fixture::transition(1, State::Listen, State::SynRecv, None));
+    gate.transition(&c, &fixture::transition(2, State::SynRecv, State::Established, None));
+    if let Some(pid) = pid {
+        c.owner = fixture::process(pid, b"server");
+        gate.owner(&c);
+    }
+    gate.transition(&c, &fixture::transition(3, State::Established, State::Close, None));
+    c.states.push(Entry { state: State::Established, at: 1, seen: true });
+    gate.connection(&c, &fixture::fin());
+}
+
+#[test]
+fn a_transition_waits_for_its_owner() {
+    let mut gate = Gate::new(Notes::default(), Records::Transitions, filter(&[("pid", "5")]), None);
+    accepted(&mut gate, 1, Some(5));
+    accepted(&mut gate, 2, Some(6));
+    accepted(&mut gate, 3, None);
+    assert_eq!(gate.sink.0, ["1 5 LISTEN>SYN_RECV", "1 5 SYN_RECV>ESTABLISHED", "1 5 ESTABLISHED>CLOSE"]);
+    assert_eq!((gate.counts.transitions, gate.counts.connections, gate.counts.printed), (3, 1, 3));
+    assert_eq!((gate.held_now, gate.held.len()), (0, 0));
+}
+
+#[test]
+fn what_is_held_back_is_bounded_and_counted() {
+    let mut gate = Gate::new(Notes::default(), Records::Transitions, filter(&[("pid", "5")]), None);
+    let mut c = connection(v4([127, 0, 0, 1], 80, [127, 0, 0, 1], 5000));
+    c.owner = None;
+    for id in 0..(1 << 16) + 10 {
+        c.id = id;
+        gate.transition(&c, &fixture::transition(1, State::Listen, State::SynRecv, None));
+    }
+    assert_eq!((gate.held_now, gate.counts.held_dropped), (1 << 16, 10));
+    // The last one is still there.
+    c.owner = fixture::process(5, b"server");
+    gate.owner(&c);
+    assert_eq!(gate.sink.0, [format!("{} 5 LISTEN>SYN_RECV", c.id)]);
+}
+
+#[test]
+fn state_selects_output_only() {
+    let mut gate = Gate::new(Notes::default(), Records::Transitions, filter(&[("state", "SYN_RECV")]), None);
+    accepted(&mut gate, 1, Some(5));
+    assert_eq!(gate.sink.0, ["1 0 LISTEN>SYN_RECV", "1 0 SYN_RECV>ESTABLISHED"]);
+    let mut gate = Gate::new(Notes::default(), Records::Connections, filter(&[("state", "ESTABLISHED")]), None);
+    accepted(&mut gate, 1, Some(5));
+    assert_eq!(gate.sink.0, ["1 over"]);
+    let mut gate = Gate::new(Notes::default(), Records::Connections, filter(&[("state", "FIN_WAIT1")]), None);
+    accepted(&mut gate, 1, Some(5));
+    assert!(gate.sink.0.is_empty());
+}
+
+#[test]
+fn a_count_ends_the_output() {
+    let mut gate = Gate::new(Notes::default(), Records::Transitions, Filter::default(), Some(2));
+    accepted(&mut gate, 1, Some(5));
+    assert_eq!(gate.sink.0.len(), 2);
+    assert!(gate.is_done());
+}
+
+#[test]
+fn filters_of_a_recording_and_of_the_command_line_are_both_met() {
+    let mut gate = Gate::new(Notes::default(), Records::Connections, filter(&[("pid", "5")]), None);
+    gate.set_recorded(filter(&[("port", "81")]));
+    accepted(&mut gate, 1, Some(5));
+    assert!(gate.sink.0.is_empty());
+}

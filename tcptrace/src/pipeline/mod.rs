@@ -1,0 +1,318 @@
+//! The one place where everything is wired: source → recording → decoder → tracker → gate → sink.
+//!
+//! What is printed depends on the frames alone, so that a replay prints what the live run printed. Only messages on stderr
+//! look at clocks.
+
+use std::future::Future;
+
+use tcptrace_common::record::Head;
+use zerocopy::FromBytes;
+
+use crate::{
+    decode::{Event, decode},
+    error::{Error, Result},
+    filter::Filter,
+    frame::{Frames, fact},
+    sink::{Sink, Summary},
+    source::Source,
+    tracker::Tracker,
+};
+
+mod gate;
+mod messages;
+mod tape;
+#[cfg(test)]
+mod tests;
+
+pub use gate::{Gate, Records};
+pub use messages::{Messages, say};
+pub use tape::{Recorded, Tape, record};
+
+/// Facts have kinds from here on, kernel records below.
+const FIRST_FACT: u8 = fact::kind::START;
+/// Rows of the start snapshot have kinds from here on; below it are what the rings brought.
+const FIRST_ROW: u8 = tcptrace_common::record::kind::SOCKET;
+
+/// Asks for the end of a run: a signal, or `--duration`.
+pub trait Stop {
+    /// Resolves when the run shall end; when called again, when it shall end at once. Cancel safe.
+    fn wanted(&mut self) -> impl Future<Output = ()>;
+}
+
+/// Run to the end of the source, or until `stop` wants, `--count` is reached or the output fails. A recording is closed
+/// properly in every case.
+///
+/// # Errors
+/// The source, the output or the recording failed. What was received before has been printed.
+pub async fn run<S: Source, K: Sink>(
+    source: &mut S,
+    mut tape: Option<Tape>,
+    gate: Gate<K>,
+    messages: Messages,
+    limit_ns: Option<u64>,
+    stop: &mut impl Stop,
+) -> Result<()> {
+    let mut run = Run::new(gate, messages, limit_ns);
+    let result = drive(source, &mut tape, &mut run, stop).await;
+    let finished = tape.map_or(Ok(()), |tape| tape.finish(run.lost).map(|_| ()));
+    // What was received is printed even if the source failed, unless it is the output that failed.
+    let printed = if run.output_failed { Ok(()) } else { run.finish() };
+    result.and(printed).and(finished)
+}
+
+async fn drive<S: Source, K: Sink>(
+    source: &mut S,
+    tape: &mut Option<Tape>,
+    run: &mut Run<K>,
+    stop: &mut impl Stop,
+) -> Result<()> {
+    let mut frames = Frames::with_capacity(1 << 20);
+    let mut stopping = false;
+    loop {
+        let next = tokio::select! {
+            biased;
+            () = stop.wanted() => None,
+            next = source.next(&mut frames) => Some(next),
+        };
+        let more = match next {
+            Some(next) => next,
+            // The second time.
+            None if stopping => return Ok(()),
+            None => {
+                stopping = true;
+                source.stop();
+                Ok(true)
+            }
+        };
+        let recorded = match tape {
+            Some(tape) => tape.write(&frames),
+            None => Ok(()),
+        };
+        for record in frames.iter() {
+            run.record(record)?;
+        }
+        frames.clear();
+        run.batch()?;
+        recorded?;
+        if !more? {
+            return Ok(());
+        }
+        if S::LIVE && run.skip && !stopping {
+            stopping = true;
+            source.stop();
+        }
+        // A source that never waits would keep signals from being seen.
+        tokio::task::yield_now().await;
+    }
+}
+
+struct Run<K> {
+    gate: Gate<K>,
+    messages: Messages,
+    tracker: Tracker,
+    /// Waits for the clock that its time is shown by.
+    start: Option<(u64, Box<fact::Start>)>,
+    /// Connections are reported up to here.
+    limit_ns: Option<u64>,
+    /// Nothing more is printed but losses and the summary.
+    skip: bool,
+    /// Connections that were open at the end have been reported.
+    closed: bool,
+    first_ts: Option<u64>,
+    last_ts: u64,
+    events: u64,
+    lost: u64,
+    undecodable: u64,
+    end: Option<fact::End>,
+    output_failed: bool,
+}
+
+impl<K: Sink> Run<K> {
+    fn new(gate: Gate<K>, messages: Messages, limit_ns: Option<u64>) -> Self {
+        Self {
+            gate,
+            messages,
+            tracker: Tracker::new(),
+            start: None,
+            limit_ns,
+            skip: false,
+            closed: true,
+            first_ts: None,
+            last_ts: 0,
+            events: 0,
+            lost: 0,
+            undecodable: 0,
+            end: None,
+            output_failed: false,
+        }
+    }
+
+    #[inline]
+    fn record(&mut self, record: &[u8]) -> Result<()> {
+        let Ok((&Head { ts, kind, .. }, _)) = Head::ref_from_prefix(record) else {
+            self.undecodable += 1;
+            return Ok(());
+        };
+        // Rows of the snapshot are older than what they come after.
+        self.last_ts = self.last_ts.max(ts);
+        if kind < FIRST_FACT {
+            self.events += u64::from(kind < FIRST_ROW);
+            if self.skip {
+                return Ok(());
+            }
+            if let Some(limit) = self.limit_ns
+                && ts > limit.saturating_add(self.first_ts.unwrap_or(ts))
+            {
+                self.cut(limit);
+                return Ok(());
+            }
+        }
+        let event = match decode(record) {
+            Ok(event) => event,
+            Err(e) => {
+                self.undecodable += 1;
+                self.messages.verbose(|| e.to_string());
+                return Ok(());
+            }
+        };
+        if kind < FIRST_FACT {
+            self.print_start();
+            self.track(&event);
+            if self.gate.is_done() {
+                self.skip = true;
+            }
+            return Ok(());
+        }
+        self.fact(ts, event)
+    }
+
+    fn fact(&mut self, ts: u64, event: Event) -> Result<()> {
+        match event {
+            Event::Start(start) => {
+                // Recordings can be written one behind the other.
+                self.close(self.last_ts);
+                let filter = Filter::from_pairs(&start.filters).map_err(|e| {
+                    let reason = format!("{e}; it was made by tcptrace {}", start.version);
+                    Error::io("apply the recording's filters", std::io::Error::other(reason))
+                })?;
+                self.gate.set_recorded(filter);
+                self.first_ts.get_or_insert(ts);
+                self.closed = false;
+                self.start = Some((ts, start));
+                return Ok(());
+            }
+            Event::Clock(clock) => self.gate.sink.clock(clock.offset_ns),
+            Event::Loss(ts, ref loss) => {
+                self.print_start();
+                self.lost += loss.count;
+                self.messages.loss(ts, loss);
+                self.gate.sink.loss(ts, loss);
+            }
+            Event::Tick(ts) => self.messages.tick(ts, self.events, self.tracker.live(), self.lost),
+            Event::Snapshot(_, ref snapshot) => {
+                self.print_start();
+                if !self.skip {
+                    self.track(&event);
+                }
+                self.messages.snapshot(snapshot, self.gate.counts.found);
+                return Ok(());
+            }
+            Event::End(ts, end) => {
+                self.print_start();
+                self.close(ts);
+                let before = self.end.get_or_insert_default();
+                before.records += end.records;
+                before.late += end.late;
+                before.collector_cpu_us += end.collector_cpu_us;
+                before.peak_rate = before.peak_rate.max(end.peak_rate);
+                before.kernel_ns_per_event = end.kernel_ns_per_event.or(before.kernel_ns_per_event);
+                return Ok(());
+            }
+            // Kernel records do not come here.
+            _ => {}
+        }
+        self.print_start();
+        if !self.skip {
+            self.track(&event);
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn track(&mut self, event: &Event) {
+        self.tracker.event(event, &mut self.gate);
+        while let Some(cookie) = self.gate.stopped.pop() {
+            self.tracker.forget(cookie);
+        }
+    }
+
+    /// `--duration` of a replay is over.
+    fn cut(&mut self, limit: u64) {
+        let at = limit.saturating_add(self.first_ts.unwrap_or(0));
+        self.close(at);
+        self.skip = true;
+    }
+
+    /// Report what is still open.
+    fn close(&mut self, ts: u64) {
+        if !std::mem::replace(&mut self.closed, true) && !self.skip {
+            self.tracker.finish(ts, &mut self.gate);
+        }
+    }
+
+    #[inline]
+    fn print_start(&mut self) {
+        if self.start.is_some() {
+            self.print_start_now();
+        }
+    }
+
+    #[cold]
+    fn print_start_now(&mut self) {
+        if let Some((ts, start)) = self.start.take() {
+            let options = self.gate.options();
+            self.gate.sink.start(ts, &start, &options);
+        }
+    }
+
+    fn batch(&mut self) -> Result<()> {
+        for note in self.gate.notes.drain(..) {
+            self.messages.verbose(|| note);
+        }
+        let flushed = self.gate.sink.flush(false);
+        self.output_failed = flushed.is_err();
+        flushed
+    }
+
+    /// Whatever happened: what is open, then the summary.
+    fn finish(&mut self) -> Result<()> {
+        self.print_start();
+        self.close(self.last_ts);
+        let counts = self.gate.counts;
+        let end = self.end.as_ref();
+        let summary = Summary {
+            events: end.map_or(self.events, |e| e.records),
+            lost: self.lost,
+            late: end.map(|e| e.late),
+            transitions: counts.transitions,
+            connections: counts.connections,
+            gaps: counts.gaps,
+            impossible: counts.impossible,
+            undecodable: self.undecodable,
+            held_dropped: counts.held_dropped,
+            kernel_ns_per_event: end.and_then(|e| e.kernel_ns_per_event),
+            collector_cpu_us: end.map(|e| e.collector_cpu_us),
+            peak_rate: end.map(|e| e.peak_rate),
+            elapsed_ns: self.last_ts.saturating_sub(self.first_ts.unwrap_or(self.last_ts)),
+        };
+        // A file that is no recording has neither begin nor end.
+        if self.first_ts.is_some() {
+            self.gate.sink.summary(self.last_ts, &summary);
+        }
+        self.gate.sink.flush(true)?;
+        if self.first_ts.is_some() {
+            self.messages.summary(&summary);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,95 @@
+//! One JSON object a line, as docs/events.md describes them (which is made from the same definitions).
+
+use std::io::Write;
+
+use super::{Output, Sink, Summary};
+use crate::{
+    error::Result,
+    frame::fact,
+    model::{Connection, Final, Found, Mini, Observer, State, Transition},
+};
+
+mod docs;
+pub mod encode;
+pub mod object;
+pub mod objects;
+#[cfg(test)]
+mod tests;
+
+pub use docs::events_markdown;
+use encode::Encoder;
+use objects::{
+    ConnectionObject, LossObject, RequestObject, SocketObject, StartObject, SummaryObject, TransitionObject,
+};
+
+/// Writes JSON lines.
+#[derive(Debug)]
+pub struct Json<W> {
+    out: Output<W>,
+    encoder: Encoder,
+}
+
+impl<W: Write> Json<W> {
+    /// Nothing is written before the first object.
+    pub fn new(out: Output<W>) -> Self {
+        Self { out, encoder: Encoder::default() }
+    }
+
+    /// What was written to, for tests.
+    pub fn into_inner(self) -> W {
+        self.out.into_inner()
+    }
+}
+
+impl<W: Write> Observer for Json<W> {
+    #[inline]
+    fn transition(&mut self, c: &Connection, t: &Transition) {
+        TransitionObject::new(c, t).encode(t.ts, &mut self.out.buffer, &mut self.encoder);
+        self.out.line();
+    }
+
+    #[inline]
+    fn connection(&mut self, c: &Connection, f: &Final) {
+        ConnectionObject::new(c, f).encode(f.ts, &mut self.out.buffer, &mut self.encoder);
+        self.out.line();
+    }
+
+    fn socket(&mut self, c: &Connection, f: &Found) {
+        SocketObject::new(c, f).encode(f.ts, &mut self.out.buffer, &mut self.encoder);
+        self.out.line();
+    }
+
+    fn mini_socket(&mut self, m: &Mini) {
+        if m.state == State::NewSynRecv {
+            RequestObject::new(m).encode(m.ts, &mut self.out.buffer, &mut self.encoder);
+        } else {
+            SocketObject::remnant(m).encode(m.ts, &mut self.out.buffer, &mut self.encoder);
+        }
+        self.out.line();
+    }
+}
+
+impl<W: Write> Sink for Json<W> {
+    fn clock(&mut self, offset_ns: i64) {
+        self.encoder.offset_ns = Some(offset_ns);
+    }
+
+    fn start(&mut self, ts: u64, start: &fact::Start, filters: &[(String, String)]) {
+        StartObject::new(start, filters).encode(ts, &mut self.out.buffer, &mut self.encoder);
+        self.out.line();
+    }
+
+    fn loss(&mut self, ts: u64, loss: &fact::Loss) {
+        LossObject::new(loss).encode(ts, &mut self.out.buffer, &mut self.encoder);
+        self.out.line();
+    }
+
+    fn summary(&mut self, ts: u64, summary: &Summary) {
+        SummaryObject::new(summary).encode(ts, &mut self.out.buffer, &mut self.encoder);
+        self.out.line();
+    }
+
+    fn flush(&mut self, last: bool) -> Result<()> {
+        self.out.flush(last)
+    }
+}

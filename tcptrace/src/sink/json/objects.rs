@@ -1,0 +1,450 @@
+//! The objects, field by field in the order of the JSON, and how each is made from the model.
+
+use super::{
+    encode::{Actor, Address, Concluded, Family, Hex, Map, Options, States, Text, Texts, When},
+    object::object,
+};
+use crate::{
+    frame::fact,
+    model::{
+        CloseSegments, ClosedBy, Connection, End, Final, Found, Inferred, Mini, Patterns, Payload, Role, Shape, State,
+        Transition, comm_str,
+    },
+    sink::Summary,
+};
+
+object! {
+    /// What belongs to a socket.
+    pub struct Socket<'a> {
+        /// Number of the timeline in this trace: the request, the connection and its TIME_WAIT remnant have the same.
+        id: u64,
+        /// Cookie in hexadecimal, as `ss -e` prints it after `sk:`.
+        sock: Option<Hex>,
+        /// Inode number, as `ss -e` prints it after `ino:`.
+        inode: Option<u64>,
+        /// Descriptor in the owner.
+        fd: Option<i32>,
+        /// Network namespace: inode number of `/proc/PID/ns/net`.
+        netns: Option<u32>,
+        /// Address family of the socket: `ipv4` or `ipv6`. A v4-mapped socket is `ipv6`.
+        family: Family,
+        /// Local address.
+        laddr: Option<Address<'a>>,
+        /// Local port.
+        lport: Option<u16>,
+        /// Remote address.
+        raddr: Option<Address<'a>>,
+        /// Remote port.
+        rport: Option<u16>,
+        /// `client`, `server` or `listener`.
+        role: Option<Role>,
+        /// Owner: thread group in the initial pid namespace.
+        pid: Option<u32>,
+        /// Owner: the thread that opened or accepted the socket.
+        tid: Option<u32>,
+        /// Owner: name of the thread-group leader.
+        comm: Option<Text<'a>>,
+        /// Owner: user id in the initial user namespace.
+        uid: Option<u32>,
+        /// Another process that acted on the socket (`ss -K`, or one that inherited it): `pid`, `comm`.
+        actor: Option<Actor<'a>>,
+        /// `true` if the socket existed when the trace began.
+        preexisting: Option<bool>,
+    }
+}
+
+/// Zero stands for "not known" in records.
+#[inline(always)]
+fn some<T: Default + PartialEq>(n: T) -> Option<T> {
+    (n != T::default()).then_some(n)
+}
+
+impl<'a> Socket<'a> {
+    #[inline(always)]
+    fn new(c: &'a Connection) -> Self {
+        let t = &c.tuple;
+        let listener = c.role == Some(Role::Listener) || c.state == State::Listen;
+        let address = |bytes: &'a [u8; 16], zero_is_known: bool| {
+            (zero_is_known || *bytes != [0; 16]).then_some(Address(t.family, bytes))
+        };
+        let owner = c.owner.as_deref();
+        Self {
+            id: c.id,
+            sock: some(c.cookie).map(Hex),
+            inode: some(c.inode),
+            fd: (c.fd >= 0).then_some(c.fd),
+            netns: some(t.netns),
+            family: Family(t.family),
+            // A listener on every address has none.
+            laddr: address(&t.laddr, listener),
+            lport: some(t.lport),
+            raddr: address(&t.raddr, false),
+            rport: some(t.rport),
+            role: c.role,
+            pid: owner.map(|o| o.pid),
+            tid: owner.and_then(|o| some(o.tid)),
+            comm: owner.map(|o| Text(comm_str(&o.comm))),
+            uid: owner.map(|o| o.uid),
+            actor: c.actor.as_deref().map(|a| Actor { pid: a.pid, comm: comm_str(&a.comm) }),
+            preexisting: c.preexisting.then_some(true),
+        }
+    }
+
+    fn mini(m: &'a Mini, role: Option<Role>) -> Self {
+        Self {
+            id: m.id,
+            sock: some(m.cookie).map(Hex),
+            inode: None,
+            fd: None,
+            netns: some(m.tuple.netns),
+            family: Family(m.tuple.family),
+            laddr: Some(Address(m.tuple.family, &m.tuple.laddr)),
+            lport: some(m.tuple.lport),
+            raddr: Some(Address(m.tuple.family, &m.tuple.raddr)),
+            rport: some(m.tuple.rport),
+            role,
+            pid: None,
+            tid: None,
+            comm: None,
+            uid: None,
+            actor: None,
+            preexisting: Some(true),
+        }
+    }
+}
+
+object! {
+    /// The host and what is traced on it. Always the first line.
+    pub struct StartObject<'a> = "start" {
+        /// Host name.
+        host: Text<'a>,
+        /// `/proc/sys/kernel/random/boot_id`: `mono_ns` of two traces can be compared if it is the same.
+        boot_id: Text<'a>,
+        /// `uname -r`.
+        kernel: Text<'a>,
+        /// Version of tcptrace that made the trace.
+        version: Text<'a>,
+        /// Filter option → its value.
+        filters: Map<'a>,
+        /// Signal → the hook that serves it.
+        signals: Map<'a>,
+        /// `exact` if every signal has its best hook, else `degraded`.
+        fidelity: Text<'a>,
+        /// Signals that a lesser hook serves, or none.
+        degraded: Texts<'a>,
+    }
+}
+
+impl<'a> StartObject<'a> {
+    pub(super) fn new(start: &'a fact::Start, filters: &'a [(String, String)]) -> Self {
+        Self {
+            host: Text(start.host.as_bytes()),
+            boot_id: Text(start.boot_id.as_bytes()),
+            kernel: Text(start.kernel.as_bytes()),
+            version: Text(start.version.as_bytes()),
+            filters: Map(filters),
+            signals: Map(&start.signals),
+            fidelity: Text(if start.degraded.is_empty() { b"exact" } else { b"degraded" }),
+            degraded: Texts(&start.degraded),
+        }
+    }
+}
+
+object! {
+    /// A socket that existed when the trace began, a TIME_WAIT remnant included.
+    pub struct SocketObject<'a> = "socket" {
+        /// See above.
+        socket: Socket<'a>,
+        /// State.
+        state: State,
+        /// Bytes received and not read, a FIN counted, as `ss` shows under Recv-Q; of a listener the length of its accept queue.
+        unread: Option<u32>,
+        /// Bytes written and not acknowledged, a SYN or FIN counted, as `ss` shows under Send-Q; of a listener the limit of its accept queue.
+        unsent: Option<u32>,
+        /// Microseconds since the last segment with data, in either direction.
+        idle_us: Option<u64>,
+        /// Half-open requests of a listener.
+        syn_queue: Option<u32>,
+        /// Names of fields that were concluded and not seen.
+        inferred: Concluded,
+    }
+}
+
+impl<'a> SocketObject<'a> {
+    pub(super) fn new(c: &'a Connection, f: &Found) -> Self {
+        Self {
+            socket: Socket::new(c),
+            state: c.state,
+            unread: Some(f.unread),
+            unsent: Some(f.unsent),
+            idle_us: f.idle_us,
+            syn_queue: f.syn_queue,
+            inferred: Concluded { bits: c.inferred, owner: c.owner.is_some(), states: ["state"; 2] },
+        }
+    }
+
+    pub(super) fn remnant(m: &'a Mini) -> Self {
+        Self {
+            socket: Socket::mini(m, None),
+            state: m.state,
+            unread: None,
+            unsent: None,
+            idle_us: None,
+            syn_queue: None,
+            inferred: Concluded { bits: Inferred::default(), owner: false, states: ["state"; 2] },
+        }
+    }
+}
+
+object! {
+    /// A half-open request that existed when the trace began. What became of it is not known: there is no `outcome`.
+    pub struct RequestObject<'a> = "request" {
+        /// See above; the remote end is the peer.
+        socket: Socket<'a>,
+        /// SYN-ACKs sent again.
+        synack_retrans: u32,
+    }
+}
+
+impl<'a> RequestObject<'a> {
+    pub(super) fn new(m: &'a Mini) -> Self {
+        Self { socket: Socket::mini(m, Some(Role::Server)), synack_retrans: m.retrans }
+    }
+}
+
+object! {
+    /// A change of state.
+    pub struct TransitionObject<'a> = "transition" {
+        /// See above, as it is after the change.
+        socket: Socket<'a>,
+        /// State before.
+        from: State,
+        /// State after.
+        to: State,
+        /// Microseconds spent in `from`.
+        state_us: Option<u64>,
+        /// What the kernel's tracepoint said, where it said something else: `"FIN_WAIT2>CLOSE"` is how TIME_WAIT begins.
+        kernel: Option<(State, State)>,
+        /// How the connection ended, see `connection`; only at the end.
+        end: Option<End>,
+        /// The socket's error (errno).
+        errno: Option<u8>,
+        /// Names of fields that were concluded and not seen.
+        inferred: Concluded,
+    }
+}
+
+impl<'a> TransitionObject<'a> {
+    #[inline(always)]
+    pub(super) fn new(c: &'a Connection, t: &Transition) -> Self {
+        Self {
+            socket: Socket::new(c),
+            from: t.from,
+            to: t.to,
+            state_us: t.state_ns.map(|ns| ns / 1000),
+            kernel: t.kernel,
+            end: t.end,
+            errno: some(t.errno),
+            inferred: Concluded {
+                bits: Inferred(t.inferred.0 | c.inferred.0 & (Inferred::OWNER | Inferred::ROLE)),
+                owner: c.owner.is_some(),
+                states: ["from", "to"],
+            },
+        }
+    }
+}
+
+object! {
+    /// A connection, printed when it reaches CLOSE or TIME_WAIT, or when the trace ends.
+    pub struct ConnectionObject<'a> = "connection" {
+        /// See above.
+        socket: Socket<'a>,
+        /// When it began: the first SYN of a client, the final ACK of a server. Absent if that was before the trace.
+        start: Option<When>,
+        /// Microseconds from `start` to this line.
+        duration_us: Option<u64>,
+        /// Its life: `state`, `at_us` (microseconds from `start`, or from when it was first seen, to when the state was entered or, where that was not seen, first known) and `us` (microseconds spent in it).
+        states: States<'a>,
+        /// Microseconds from the first SYN to ESTABLISHED; of a server from the final ACK.
+        handshake_us: Option<u64>,
+        /// Microseconds between ESTABLISHED and accept().
+        accept_wait_us: Option<u64>,
+        /// Who closed first: `local`, `remote`, `both` or `none`.
+        closed_by: Option<ClosedBy>,
+        /// How it ended: `fin`, `rst_sent`, `rst_received`, `refused`, `unreachable`, `connect_timeout`, `retransmit_timeout`, `keepalive_timeout`, `user_timeout`, `listener_closed`, `killed`, `overflow`, `aborted`, or `open` at the end of the trace.
+        end: End,
+        /// Payload bytes sent, retransmitted ones included.
+        bytes_sent: Option<u64>,
+        /// Payload bytes that the peer acknowledged.
+        bytes_acked: Option<u64>,
+        /// Payload bytes received in order.
+        bytes_received: Option<u64>,
+        /// Payload bytes sent again.
+        bytes_retrans: Option<u64>,
+        /// Payload bytes received and never read.
+        unread: Option<u32>,
+        /// Payload bytes written and never acknowledged.
+        unsent: Option<u32>,
+        /// Segments sent.
+        segs_out: Option<u32>,
+        /// Segments received.
+        segs_in: Option<u32>,
+        /// Segments sent again.
+        retrans: Option<u32>,
+        /// SYNs sent again.
+        syn_retrans: Option<u32>,
+        /// SYN-ACKs sent again.
+        synack_retrans: Option<u16>,
+        /// Smoothed round-trip time, microseconds.
+        srtt_us: Option<u32>,
+        /// Smallest round-trip time, microseconds.
+        min_rtt_us: Option<u32>,
+        /// Sending MSS, bytes.
+        snd_mss: Option<u32>,
+        /// Advertised MSS, bytes.
+        adv_mss: Option<u16>,
+        /// Window scale of the peer.
+        wscale_snd: Option<u8>,
+        /// Window scale of this end.
+        wscale_rcv: Option<u8>,
+        /// Initial sequence number of this end.
+        isn_local: Option<u32>,
+        /// Initial sequence number of the peer.
+        isn_remote: Option<u32>,
+        /// Of `sack`, `timestamps`, `ecn`, `tfo`, `syncookie`, `nodelay`, `keepalive`, `defer_accept`, `user_timeout`.
+        options: Option<Options>,
+        /// Records of this connection that were lost: 0 means that the timeline is whole.
+        gaps: u32,
+        /// Segments that a close by FINs took: 3 or 4.
+        close_segments: Option<CloseSegments>,
+        /// The socket's last error (errno).
+        errno: Option<u8>,
+        /// Of `simultaneous_open`, `simultaneous_close`, `self_connect`, `half_close`, `orphan`.
+        patterns: Patterns,
+        /// Names of fields that were concluded and not seen.
+        inferred: Concluded,
+    }
+}
+
+/// Not measured yet, in [`tcptrace_common::record::Counters::min_rtt_us`].
+const NO_RTT: u32 = u32::MAX;
+
+impl<'a> ConnectionObject<'a> {
+    #[inline(always)]
+    pub(super) fn new(c: &'a Connection, f: &Final) -> Self {
+        use tcptrace_common::record::option;
+        let n = f.counters.as_ref();
+        let h = c.handshake.as_ref();
+        let payload = n.map(|n| Payload::new(n, Shape::of(c)));
+        let elapsed = f.ts.saturating_sub(c.start_ns);
+        let options = match (h.map(|h| h.options), n.map(|n| n.options)) {
+            (None, None) => None,
+            (a, b) => Some(a.unwrap_or(0) | b.unwrap_or(0)),
+        };
+        let scaled = h.filter(|h| h.options & option::WSCALE != 0);
+        Self {
+            socket: Socket::new(c),
+            start: (!c.preexisting).then_some(When(c.start_ns)),
+            duration_us: (!c.preexisting).then_some(elapsed / 1000),
+            states: States { timeline: &c.states, end_ns: (f.end == End::Open).then_some(elapsed) },
+            handshake_us: f.handshake_ns.map(|ns| ns / 1000),
+            accept_wait_us: f.accept_wait_ns.map(|ns| ns / 1000),
+            closed_by: f.closed_by,
+            end: f.end,
+            bytes_sent: payload.map(|p| p.sent),
+            bytes_acked: payload.and_then(|p| p.acked),
+            bytes_received: payload.map(|p| p.received),
+            bytes_retrans: payload.map(|p| p.retrans),
+            unread: payload.map(|p| p.unread),
+            unsent: payload.map(|p| p.unsent),
+            segs_out: n.map(|n| n.segs_out),
+            segs_in: n.map(|n| n.segs_in),
+            retrans: n.map(|n| n.retrans),
+            syn_retrans: f.syn_retrans,
+            synack_retrans: (c.role == Some(Role::Server)).then_some(c.synack_retrans),
+            srtt_us: n.map(|n| n.srtt_us).and_then(some).or(h.map(|h| h.srtt_us).and_then(some)),
+            min_rtt_us: n.map(|n| n.min_rtt_us).or(h.map(|h| h.min_rtt_us)).filter(|&us| us != NO_RTT),
+            snd_mss: n.map(|n| n.snd_mss).or(h.map(|h| h.snd_mss)).and_then(some),
+            adv_mss: h.map(|h| h.adv_mss).and_then(some),
+            wscale_snd: scaled.map(|h| h.wscale_snd),
+            wscale_rcv: scaled.map(|h| h.wscale_rcv),
+            isn_local: c.isn_local(),
+            isn_remote: h.map(|h| h.isn_remote),
+            options: options.map(Options),
+            gaps: c.gaps,
+            close_segments: f.close_segments,
+            errno: some(f.errno),
+            patterns: c.patterns,
+            inferred: Concluded { bits: c.inferred, owner: c.owner.is_some(), states: ["states"; 2] },
+        }
+    }
+}
+
+object! {
+    /// Events that were lost: not seen, and counted.
+    pub struct LossObject<'a> = "loss" {
+        /// `ring_full`, `missed_run`, `map_full` or `storage`.
+        kind: Text<'a>,
+        /// How many since the last such line.
+        count: u64,
+        /// CPU.
+        cpu: Option<u32>,
+        /// Kernel program.
+        program: Text<'a>,
+    }
+}
+
+impl<'a> LossObject<'a> {
+    pub(super) fn new(l: &'a fact::Loss) -> Self {
+        Self { kind: Text(l.kind.as_bytes()), count: l.count, cpu: l.cpu, program: Text(l.program.as_bytes()) }
+    }
+}
+
+object! {
+    /// What the run came to. Always the last line.
+    pub struct SummaryObject = "summary" {
+        /// Kernel records received.
+        events: u64,
+        /// Sum of all `loss` counts.
+        lost: u64,
+        /// Records that came too late to be put in time order by the merge.
+        late: Option<u64>,
+        /// Transitions that passed the filters.
+        transitions: u64,
+        /// Connections that passed the filters, those still open included.
+        connections: u64,
+        /// Connections of these with lost records.
+        gaps: u64,
+        /// Transitions that neither RFC 9293 nor Linux knows.
+        impossible: Option<u64>,
+        /// Records that could not be understood.
+        undecodable: Option<u64>,
+        /// Transitions dropped because too many waited for their owner to become known.
+        held_dropped: Option<u64>,
+        /// Average run time of the kernel programs, nanoseconds, where the kernel keeps statistics.
+        kernel_ns_per_event: Option<u64>,
+        /// CPU time of tcptrace itself, microseconds.
+        collector_cpu_us: Option<u64>,
+        /// Highest number of records in one second.
+        peak_rate: Option<u64>,
+    }
+}
+
+impl SummaryObject {
+    pub(super) fn new(s: &Summary) -> Self {
+        Self {
+            events: s.events,
+            lost: s.lost,
+            late: s.late,
+            transitions: s.transitions,
+            connections: s.connections,
+            gaps: s.gaps,
+            impossible: some(s.impossible),
+            undecodable: some(s.undecodable),
+            held_dropped: some(s.held_dropped),
+            kernel_ns_per_event: s.kernel_ns_per_event,
+            collector_cpu_us: s.collector_cpu_us,
+            peak_rate: s.peak_rate,
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! Every object, word for word; the event reference; the cost of an object.
+
+use super::*;
+use crate::{
+    model::{
+        ClosedBy, End, Entry, Inferred, Patterns, Role, Timeline,
+        fixture::{self, MS, OFFSET},
+    },
+    sink::output::Reader,
+};
+
+fn lines(f: impl FnOnce(&mut Json<Vec<u8>>)) -> String {
+    let mut json = Json::new(Output::new(Vec::new(), Reader::Waiting));
+    json.clock(OFFSET);
+    f(&mut json);
+    json.flush(true).expect("a Vec takes everything");
+    let text = String::from_utf8(json.into_inner()).expect("JSON is UTF-8");
+    for line in text.lines() {
+        serde_json::from_str::<serde_json::Value>(line).unwrap_or_else(|e| panic!("{e}: {line}"));
+    }
+    text
+}
+
+#[test]
+fn start() {
+    let start = fact::Start {
+        host: "web\"1".into(),
+        boot_id: "b".into(),
+        kernel: "6.12.1".into(),
+        version: "0.1.0".into(),
+        filters: vec![],
+        signals: vec![("state change".into(), "tp_btf inet_sock_set_state".into())],
+        degraded: vec!["accepted".into()],
+    };
+    let filters = [("port".to_owned(), "80,443".to_owned())];
+    insta::assert_snapshot!(lines(|j| j.start(1, &start, &filters)), @r#"{"v":1,"type":"start","ts":"2026-11-21T12:03:04.000000001Z","mono_ns":1,"host":"web\"1","boot_id":"b","kernel":"6.12.1","version":"0.1.0","filters":{"port":"80,443"},"signals":{"state change":"tp_btf inet_sock_set_state"},"fidelity":"degraded","degraded":["accepted"]}"#);
+}
+
+#[test]
+fn transitions() {
+    let c = fixture::client();
+    let mut t = fixture::transition(112 * MS + 345, State::SynSent, State::Established, Some(12 * MS));
+    insta::assert_snapshot!(lines(|j| j.transition(&c, &t)), @r#"{"v":1,"type":"transition","ts":"2026-11-21T12:03:04.112000345Z","mono_ns":112000345,"id":7,"sock":"1a2b","inode":123456,"fd":5,"netns":4026531840,"family":"ipv4","laddr":"192.168.1.20","lport":43210,"raddr":"93.184.216.34","rport":443,"role":"client","pid":1234,"tid":1234,"comm":"curl","uid":1000,"from":"SYN_SENT","to":"ESTABLISHED","state_us":12000}"#);
+
+    t = fixture::transition(1325 * MS, State::FinWait2, State::TimeWait, None);
+    t.kernel = Some((State::FinWait2, State::Close));
+    t.end = Some(End::Fin);
+    t.errno = 104;
+    t.inferred = Inferred(Inferred::TO | Inferred::END);
+    let mut c = fixture::connection(Some(Role::Server), fixture::mini(State::TimeWait).tuple, None, &[]);
+    (c.cookie, c.inode, c.fd) = (0, 0, -1);
+    c.inferred = Inferred(Inferred::ROLE | Inferred::OWNER);
+    c.preexisting = true;
+    c.actor = fixture::process(9, b"ss\n");
+    insta::assert_snapshot!(lines(|j| j.transition(&c, &t)), @r#"{"v":1,"type":"transition","ts":"2026-11-21T12:03:05.325000000Z","mono_ns":1325000000,"id":7,"netns":4026531840,"family":"ipv6","laddr":"2001:db8::1","lport":443,"raddr":"2001:db8:1:2:3:4:5:6","rport":50000,"role":"server","actor":{"pid":9,"comm":"ss\u000a"},"preexisting":true,"from":"FIN_WAIT2","to":"TIME_WAIT","kernel":"FIN_WAIT2>CLOSE","end":"fin","errno":104,"inferred":["role","to","end"]}"#);
+}
+
+#[test]
+fn connections() {
+    let c = fixture::client();
+    insta::assert_snapshot!(lines(|j| j.connection(&c, &fixture::fin())), @r#"{"v":1,"type":"connection","ts":"2026-11-21T12:03:05.325000000Z","mono_ns":1325000000,"id":7,"sock":"1a2b","inode":123456,"fd":5,"netns":4026531840,"family":"ipv4","laddr":"192.168.1.20","lport":43210,"raddr":"93.184.216.34","rport":443,"role":"client","pid":1234,"tid":1234,"comm":"curl","uid":1000,"start":"2026-11-21T12:03:04.100000000Z","duration_us":1225000,"states":[{"state":"SYN_SENT","at_us":0,"us":12000},{"state":"ESTABLISHED","at_us":12000,"us":1200000},{"state":"FIN_WAIT1","at_us":1212000,"us":12000},{"state":"FIN_WAIT2","at_us":1224000,"us":1000},{"state":"TIME_WAIT","at_us":1225000}],"handshake_us":12000,"closed_by":"local","end":"fin","bytes_sent":1000,"bytes_acked":1000,"bytes_received":34000,"bytes_retrans":0,"unread":0,"unsent":0,"segs_out":20,"segs_in":30,"retrans":0,"syn_retrans":0,"srtt_us":12345,"min_rtt_us":11000,"snd_mss":1448,"adv_mss":1448,"wscale_snd":7,"wscale_rcv":8,"isn_local":4000000000,"isn_remote":17,"options":["sack","timestamps","nodelay"],"gaps":0,"close_segments":4}"#);
+}
+
+#[test]
+fn a_preexisting_connection_that_is_still_open_claims_nothing_about_its_begin() {
+    let mut c = fixture::connection(
+        None,
+        fixture::v4([10, 0, 0, 1], 1, [10, 0, 0, 2], 2),
+        fixture::process(1, b"\xff\"x"),
+        &[(State::Established, 0), (State::CloseWait, 5 * MS)],
+    );
+    c.preexisting = true;
+    let unseen = Entry { state: State::Established, at: 0, seen: false };
+    c.states = Timeline::collect([unseen, Entry { state: State::CloseWait, at: 5 * MS, seen: true }]);
+    c.patterns = Patterns(Patterns::HALF_CLOSE | Patterns::ORPHAN);
+    c.inferred = Inferred(Inferred::OWNER);
+    c.gaps = 2;
+    let f = Final {
+        end: End::Open,
+        closed_by: Some(ClosedBy::Remote),
+        close_segments: None,
+        counters: None,
+        syn_retrans: None,
+        handshake_ns: None,
+        ..fixture::fin()
+    };
+    insta::assert_snapshot!(lines(|j| j.connection(&c, &f)), @r#"{"v":1,"type":"connection","ts":"2026-11-21T12:03:05.325000000Z","mono_ns":1325000000,"id":7,"sock":"1a2b","inode":123456,"fd":5,"netns":4026531840,"family":"ipv4","laddr":"10.0.0.1","lport":1,"raddr":"10.0.0.2","rport":2,"pid":1,"tid":1,"comm":"\u00ff\"x","uid":1000,"preexisting":true,"states":[{"state":"ESTABLISHED","at_us":0},{"state":"CLOSE_WAIT","at_us":5000,"us":1220000}],"closed_by":"remote","end":"open","gaps":2,"patterns":["half_close","orphan"],"inferred":["pid","tid","comm","uid"]}"#);
+}
+
+#[test]
+fn a_servers_counters_start_behind_its_syn() {
+    let mut c = fixture::client();
+    c.role = Some(Role::Server);
+    let text = lines(|j| j.connection(&c, &fixture::fin()));
+    assert!(text.contains(r#""bytes_acked":1001,"#), "{text}");
+}
+
+#[test]
+fn what_the_snapshot_found() {
+    let mut listener = fixture::connection(
+        Some(Role::Listener),
+        fixture::v4([0; 4], 80, [0; 4], 0),
+        fixture::process(80, b"nginx"),
+        &[(State::Listen, 0)],
+    );
+    listener.preexisting = true;
+    let found = Found { syn_queue: Some(4), idle_us: None, ..fixture::found() };
+    insta::assert_snapshot!(lines(|j| {
+        j.socket(&listener, &found);
+        j.mini_socket(&fixture::mini(State::NewSynRecv));
+        j.mini_socket(&fixture::mini(State::TimeWait));
+    }), @r#"
+    {"v":1,"type":"socket","ts":"2026-11-21T12:03:04.050000000Z","mono_ns":50000000,"id":7,"sock":"1a2b","inode":123456,"fd":5,"netns":4026531840,"family":"ipv4","laddr":"0.0.0.0","lport":80,"role":"listener","pid":80,"tid":80,"comm":"nginx","uid":1000,"preexisting":true,"state":"LISTEN","unread":3,"unsent":0,"syn_queue":4}
+    {"v":1,"type":"request","ts":"2026-11-21T12:03:04.051000000Z","mono_ns":51000000,"id":9,"netns":4026531840,"family":"ipv6","laddr":"2001:db8::1","lport":443,"raddr":"2001:db8:1:2:3:4:5:6","rport":50000,"role":"server","preexisting":true,"synack_retrans":2}
+    {"v":1,"type":"socket","ts":"2026-11-21T12:03:04.051000000Z","mono_ns":51000000,"id":9,"netns":4026531840,"family":"ipv6","laddr":"2001:db8::1","lport":443,"raddr":"2001:db8:1:2:3:4:5:6","rport":50000,"preexisting":true,"state":"TIME_WAIT"}
+    "#);
+}
+
+#[test]
+fn loss_and_summary() {
+    let loss = fact::Loss { kind: "ring_full".into(), count: 12, cpu: Some(3), program: "inet_sock_set_state".into() };
+    let summary = Summary {
+        events: 10,
+        lost: 12,
+        transitions: 4,
+        connections: 1,
+        collector_cpu_us: Some(5),
+        ..Summary::default()
+    };
+    insta::assert_snapshot!(lines(|j| {
+        j.loss(1, &loss);
+        j.summary(2, &summary);
+    }), @r#"
+    {"v":1,"type":"loss","ts":"2026-11-21T12:03:04.000000001Z","mono_ns":1,"kind":"ring_full","count":12,"cpu":3,"program":"inet_sock_set_state"}
+    {"v":1,"type":"summary","ts":"2026-11-21T12:03:04.000000002Z","mono_ns":2,"events":10,"lost":12,"transitions":4,"connections":1,"gaps":0,"collector_cpu_us":5}
+    "#);
+}
+
+#[test]
+fn without_a_clock_there_is_no_wall_clock_time() {
+    let mut json = Json::new(Output::new(Vec::new(), Reader::Waiting));
+    json.summary(2, &Summary::default());
+    json.flush(true).expect("a Vec takes everything");
+    assert!(json.into_inner().starts_with(br#"{"v":1,"type":"summary","mono_ns":2,"events":0"#));
+}
+
+#[test]
+fn the_event_reference_is_up_to_date() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/events.md");
+    let committed = std::fs::read_to_string(path).expect("docs/events.md is committed");
+    assert!(committed == events_markdown(), "run `tcptrace docs-events > docs/events.md`");
+}
+
+/// `cargo test --release -p tcptrace --lib cost_of_an_object -- --ignored --nocapture`
+#[test]
+#[ignore = "a measurement, meaningful in release builds only"]
+fn cost_of_an_object() {
+    const N: u64 = 500_000;
+    let mut json = Json::new(Output::new(std::io::sink(), Reader::File));
+    json.clock(OFFSET);
+    let mut c = fixture::client();
+    c.tuple = fixture::v4([127, 0, 0, 1], 43_210, [127, 0, 0, 1], 8080);
+    let mut f = fixture::fin();
+    let mut t = fixture::transition(0, State::SynSent, State::Established, Some(12 * MS));
+    for round in 0..3 {
+        let begin = std::time::Instant::now();
+        for i in 0..N {
+            c.id = i + 1_000_000;
+            c.start_ns = i * 7777 + 777_000_000_000;
+            f.ts = c.start_ns + 1225 * MS;
+            json.connection(&c, &f);
+        }
+        let connection = begin.elapsed().as_nanos() as u64 / N;
+        let begin = std::time::Instant::now();
+        for i in 0..N {
+            c.id = i;
+            t.ts = i * 1777 + 777_000_000_000;
+            json.transition(&c, &t);
+        }
+        let transition = begin.elapsed().as_nanos() as u64 / N;
+        println!("round {round}: connection {connection} ns, transition {transition} ns");
+    }
+}

@@ -1,0 +1,144 @@
+//! Why a state changed and how a connection ended, in a few words.
+
+use std::fmt::Write;
+
+use tcptrace_common::record::flag;
+
+use super::{cells, row::Tone};
+use crate::model::{ClosedBy, Connection, End, Final, Patterns, Payload, Shape, State, Transition};
+
+/// A wording for wide terminals and one for narrow ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Words {
+    pub long: &'static str,
+    pub short: &'static str,
+}
+
+const fn words(long: &'static str, short: &'static str) -> Words {
+    Words { long, short }
+}
+
+const fn same(text: &'static str) -> Words {
+    words(text, text)
+}
+
+/// What brought the transition about.
+pub fn transition(c: &Connection, t: &Transition) -> Words {
+    use State::{
+        Close, CloseWait, Closing, Established, FinWait1, FinWait2, LastAck, Listen, SynRecv, SynSent, TimeWait,
+    };
+    let is = |bit| t.flags & bit != 0;
+    if let Some(end) = t.end
+        && end != End::Fin
+    {
+        return ended(end);
+    }
+    match (t.from, t.to) {
+        // close() behind shutdown(), or with nothing left to do, sets the state that it is in.
+        (from, to) if from == to => same("close()"),
+        (Close, SynSent) => same("connect()"),
+        (Close, Listen) => same("listen()"),
+        (Listen, SynRecv) => words("final ACK: new socket", "final ACK"),
+        (SynSent, SynRecv) => words("SYN from peer", "peer SYN"),
+        (SynSent, Established) => same("SYN+ACK"),
+        (SynRecv, Established) if c.patterns.0 & Patterns::SIMULTANEOUS_OPEN != 0 => same("SYN+ACK"),
+        (SynRecv, Established) => same("final ACK"),
+        (Established | SynRecv, FinWait1) if is(flag::SEND_SHUTDOWN) && !is(flag::RCV_SHUTDOWN | flag::DEAD) => {
+            words("shutdown(SHUT_WR)", "shutdown")
+        }
+        (Established | SynRecv, FinWait1) | (Listen | SynSent, Close) => same("close()"),
+        // The peer's FIN has set both shutdown flags already: which call it was cannot be told.
+        (CloseWait, LastAck) => words("close() or shutdown()", "close()"),
+        (Established | SynRecv, CloseWait) | (FinWait1, Closing) => words("FIN from peer", "peer FIN"),
+        (FinWait1, FinWait2) | (Closing, TimeWait) | (LastAck, Close) => words("ACK of FIN", "FIN acked"),
+        (FinWait2, TimeWait) if is(flag::SAME_SEGMENT) => same("FIN+ACK"),
+        (FinWait1, TimeWait) => same("FIN+ACK"),
+        (FinWait2, TimeWait) => words("FIN from peer", "peer FIN"),
+        (TimeWait, Close) => same("expired"),
+        _ => same(""),
+    }
+}
+
+/// How it ended, without who did it.
+pub fn ended(end: End) -> Words {
+    match end {
+        End::Fin => same("FIN"),
+        End::RstSent => same("RST sent"),
+        End::RstReceived => words("RST from peer", "peer RST"),
+        End::Refused => same("refused"),
+        End::Unreachable => words("unreachable", "unreach."),
+        End::ConnectTimeout => same("no answer"),
+        End::RetransmitTimeout => words("no ACK, gave up", "no ACK"),
+        End::KeepaliveTimeout => words("keepalive unanswered", "keepalive"),
+        End::UserTimeout => words("user timeout", "timeout"),
+        End::ListenerClosed => words("listener closed", "listener"),
+        End::Killed => same("killed"),
+        End::Overflow => words("accept queue full", "overflow"),
+        End::Aborted => same("aborted"),
+        End::Open => words("still open", "open"),
+    }
+}
+
+/// `killed by ss[123]`: who did it, where it was another process.
+pub fn by(out: &mut String, c: &Connection, end: Option<End>) {
+    if end == Some(End::Killed)
+        && let Some(actor) = c.actor.as_deref()
+    {
+        out.push_str(" by ");
+        cells::process(out, actor);
+    }
+}
+
+/// How a connection ended and by whom.
+pub fn end(out: &mut String, c: &Connection, f: &Final, wide: bool) {
+    let words = ended(f.end);
+    out.push_str(if wide { words.long } else { words.short });
+    match (f.end, f.closed_by) {
+        (End::Fin, Some(ClosedBy::Local)) => out.push_str(if wide { " by local" } else { " local" }),
+        (End::Fin, Some(ClosedBy::Remote)) => out.push_str(if wide { " by remote" } else { " remote" }),
+        (End::Fin, Some(ClosedBy::Both)) => out.push_str(if wide { " by both" } else { " both" }),
+        (End::RstSent, _) => {
+            let unread = f.counters.as_ref().map_or(0, |n| Payload::new(n, Shape::of(c)).unread);
+            if unread > 0 {
+                out.push_str(if wide { ": unread data " } else { ": unread" });
+                if wide {
+                    super::format::bytes(out, u64::from(unread));
+                }
+            }
+        }
+        _ => by(out, c, Some(f.end)),
+    }
+    let retrans = f.counters.map_or(0, |n| n.retrans);
+    if retrans > 0 && !wide {
+        write!(out, " {retrans}rtx").expect("a String takes everything");
+    }
+}
+
+/// Colour of an end.
+pub fn end_tone(end: End) -> Tone {
+    match end {
+        End::Fin => Tone::Plain,
+        End::Open => Tone::Dim,
+        End::Aborted | End::ListenerClosed => Tone::Warn,
+        End::RstSent
+        | End::RstReceived
+        | End::Refused
+        | End::Unreachable
+        | End::ConnectTimeout
+        | End::RetransmitTimeout
+        | End::KeepaliveTimeout
+        | End::UserTimeout
+        | End::Killed
+        | End::Overflow => Tone::Bad,
+    }
+}
+
+/// Colour of a state.
+pub fn state_tone(state: State) -> Tone {
+    match state {
+        State::Established => Tone::Good,
+        State::SynSent | State::SynRecv | State::NewSynRecv | State::Listen => Tone::Opening,
+        State::FinWait1 | State::FinWait2 | State::CloseWait | State::LastAck | State::Closing => Tone::Warn,
+        State::TimeWait | State::Close => Tone::Dim,
+    }
+}
