@@ -183,7 +183,7 @@ mod tests {
                 let closed = Closed { head: head(2, sock, 2, 7), counters: Counters::default() };
                 tracker.event(&Event::Closed(&closed), &mut out);
             }
-            assert_eq!((tracker.live(), out.0 as u64), (0, (round + 1) * 5000));
+            assert_eq!((tracker.live(), u64::from(out.0)), (0, (round + 1) * 5000));
         }
         assert_eq!(tracker.table.chunks.len(), 5);
     }
