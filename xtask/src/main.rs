@@ -1,2 +1,89 @@
-//! tcptrace's own tasks.
-fn main() {}
+//! tcptrace's own tasks, run as `cargo xtask TASK`.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`run`] | build tcptrace and run it, elevated |
+//! | [`test`] | every check of the project, one after the other |
+//! | [`bpf`] | build the kernel objects, or prove that the committed ones come from this source |
+//! | [`tidy`] | rules of the source tree that no compiler checks |
+//! | [`docs`] | what is generated under `docs/` |
+//! | [`load`] | a connection storm on loopback |
+//! | [`bench`] | what tracing costs, beside other tools |
+//! | [`apt`], [`netns`], [`sh`] | Debian packages, network namespaces, child processes |
+
+mod apt;
+mod bench;
+mod bpf;
+mod docs;
+mod load;
+mod netns;
+mod run;
+mod sh;
+mod test;
+mod tidy;
+
+use std::{ffi::OsString, process::ExitCode};
+
+use clap::{CommandFactory as _, Parser};
+
+/// tcptrace's own tasks.
+#[derive(Parser)]
+#[command(name = "xtask", bin_name = "cargo xtask")]
+enum Task {
+    /// Build tcptrace (release) and run it, through sudo when not root.
+    Run {
+        /// tcptrace's arguments [default: trace]
+        #[arg(last = true)]
+        args: Vec<OsString>,
+    },
+    /// Install what the tests need and run every check and test.
+    Test {
+        /// The short loop: no installs beyond the must, no rebuild of the kernel objects, few live tests.
+        #[arg(long)]
+        quick: bool,
+    },
+    /// Build the kernel objects into tcptrace/bpf.
+    Bpf {
+        /// Build nothing there: prove that the committed objects come from this source.
+        #[arg(long)]
+        check: bool,
+    },
+    /// Check the rules of the source tree.
+    Tidy,
+    /// Regenerate docs/events.md.
+    Docs {
+        /// Write nothing: compare, and try the commands that the documents name.
+        #[arg(long)]
+        check: bool,
+    },
+    /// Open and close connections on loopback, and print one JSON line about it.
+    Load(load::Options),
+    /// Measure what tracing costs, beside tcpstates, tcplife and bpftrace.
+    Bench(bench::Options),
+}
+
+/// Names of all tasks, for documents that mention them.
+fn task_names() -> Vec<String> {
+    Task::command().get_subcommands().map(|task| task.get_name().to_owned()).collect()
+}
+
+fn main() -> ExitCode {
+    let done = match Task::parse() {
+        Task::Run { args } => run::run(&args),
+        Task::Test { quick } => test::run(quick),
+        Task::Bpf { check: false } => bpf::build().map(|()| true),
+        Task::Bpf { check: true } => bpf::check(bpf::Depth::Rebuild).map(|_| true),
+        Task::Tidy => tidy::run().map(|()| true),
+        Task::Docs { check } => docs::run(check).map(|()| true),
+        Task::Load(options) => load::run(&options).map(|()| true),
+        Task::Bench(options) => bench::run(&options),
+    };
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! What the kernel tells about processes, programs and the host: readers of `/proc`, no state.
+
+use std::{
+    fs,
+    os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, bail};
+
+/// How long all CPUs together were busy since boot (steps of one clock tick).
+///
+/// # Errors
+/// `/proc/stat` cannot be read or has no total.
+pub fn host_busy() -> Result<Duration> {
+    let stat = fs::read_to_string("/proc/stat").context("/proc/stat")?;
+    let total = stat.lines().next().context("/proc/stat is empty")?;
+    let ticks: Vec<u64> = total.split_whitespace().skip(1).map_while(|word| word.parse().ok()).collect();
+    // user nice system idle iowait irq softirq steal guest guest_nice; guest time is in user time already.
+    let [user, nice, system, _idle, _iowait, irq, softirq, ..] = ticks[..] else { bail!("/proc/stat: `{total}`") };
+    Ok(from_ticks(user + nice + system + irq + softirq))
+}
+
+/// CPU time of a live process, all threads, in user and kernel mode.
+///
+/// # Errors
+/// There is no such process.
+pub fn cpu_time(pid: u32) -> Result<Duration> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).with_context(|| format!("process {pid}"))?;
+    // The name in parentheses may hold anything; fields 14 and 15 are counted from what follows it.
+    let fields = stat.rsplit_once(')').context("/proc/PID/stat")?.1;
+    let ticks = fields.split_whitespace().skip(11).take(2).map(str::parse::<u64>).sum::<Result<u64, _>>()?;
+    Ok(from_ticks(ticks))
+}
+
+/// The most memory that a live process ever had resident, bytes.
+///
+/// # Errors
+/// There is no such process.
+pub fn peak_rss(pid: u32) -> Result<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).with_context(|| format!("process {pid}"))?;
+    Ok(field(&status, "VmHWM:").context("VmHWM")? * 1024)
+}
+
+fn from_ticks(ticks: u64) -> Duration {
+    // SAFETY: no pointers.
+    let per_second = unsafe { libc::sysconf(libc::_SC_CLK_TCK) }.max(1).cast_unsigned();
+    Duration::from_micros(ticks * 1_000_000 / per_second)
+}
+
+/// What a process holds of the kernel's tracing machinery.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Attached {
+    /// Descriptors that keep programs attached: BPF links and perf events.
+    pub hooks: usize,
+    /// Ids of its programs, held directly or through links; sorted.
+    pub programs: Vec<u32>,
+}
+
+/// Read what `pid` holds. Empty for one that is gone.
+pub fn attached(pid: u32) -> Attached {
+    let mut found = Attached::default();
+    let Ok(descriptors) = fs::read_dir(format!("/proc/{pid}/fd")) else { return found };
+    for entry in descriptors.flatten() {
+        let target = fs::read_link(entry.path()).unwrap_or_default();
+        let info =
+            fs::read_to_string(format!("/proc/{pid}/fdinfo/{}", entry.file_name().display())).unwrap_or_default();
+        let is_event = target.to_str() == Some("anon_inode:[perf_event]");
+        found.hooks += usize::from(is_event || info.contains("link_type:"));
+        if let Some(id) = field(&info, "prog_id:") {
+            found.programs.extend(u32::try_from(id));
+        }
+    }
+    found.programs.sort_unstable();
+    found.programs.dedup();
+    found
+}
+
+fn field(text: &str, name: &str) -> Option<u64> {
+    let rest = text.lines().find_map(|line| line.strip_prefix(name))?;
+    rest.split_whitespace().next()?.parse().ok()
+}
+
+/// What a program cost while `kernel.bpf_stats_enabled` was 1.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ProgramCost {
+    /// Time spent in it.
+    pub ns: u64,
+    /// Times it ran.
+    pub runs: u64,
+}
+
+/// Read a program's counters by its id.
+///
+/// # Errors
+/// It is gone, or this process may not look at it.
+pub fn program_cost(id: u32) -> Result<ProgramCost> {
+    /// `BPF_PROG_GET_FD_BY_ID` of the bpf system call.
+    const PROG_GET_FD_BY_ID: libc::c_long = 13;
+    // The union's member for this command: id, next_id, open_flags.
+    let attributes = [id, 0, 0];
+    // SAFETY: the kernel reads `size` bytes at the address and writes none.
+    let fd = unsafe { libc::syscall(libc::SYS_bpf, PROG_GET_FD_BY_ID, attributes.as_ptr(), size_of_val(&attributes)) };
+    let fd = i32::try_from(fd)?;
+    if fd < 0 {
+        return Err(std::io::Error::last_os_error()).with_context(|| format!("program {id}"));
+    }
+    // SAFETY: a new descriptor that nobody else knows.
+    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+    let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_raw_fd()))?;
+    let read = |name| field(&info, name).with_context(|| format!("{name} of program {id}"));
+    Ok(ProgramCost { ns: read("run_time_ns:")?, runs: read("run_cnt:")? })
+}
