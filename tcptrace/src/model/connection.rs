@@ -363,7 +363,7 @@ pub struct Transition {
     pub ts: u64,
     /// State before.
     pub from: State,
-    /// State after.
+    /// State after. FIN_WAIT2 after FIN_WAIT2: the kernel's timewait socket goes on with it in place of the full one.
     pub to: State,
     /// Nanoseconds spent in `from`; None when its begin was not seen.
     pub state_ns: Option<u64>,
@@ -371,11 +371,12 @@ pub struct Transition {
     pub kernel: Option<(State, State)>,
     /// Errno, 0 for none.
     pub errno: u8,
-    /// How it ended, for the last one, where it is known at once.
+    /// How it ended, for the last one, where it is known at once. A RST that explains CLOSE comes after it: then only
+    /// [`Final::end`] has it.
     pub end: Option<End>,
     /// [`tcptrace_common::record::flag`] bits of the record.
     pub flags: u16,
-    /// What was concluded and not seen.
+    /// What of this transition was concluded and not seen; for the connection see [`Connection::inferred`].
     pub inferred: Inferred,
 }
 

@@ -150,7 +150,7 @@ pub(super) fn note(c: &mut Connection, from: State, to: State, head: &Head, seen
         (_, State::CloseWait) => {
             c.notes.closed_by.get_or_insert(ClosedBy::Remote);
         }
-        (_, State::LastAck) => {
+        (State::CloseWait, State::LastAck) => {
             c.notes.closed_by.get_or_insert(ClosedBy::Remote);
             if compared && has(flag::DATA_AFTER_FIN) {
                 c.patterns.0 |= Patterns::HALF_CLOSE;
@@ -221,7 +221,7 @@ pub(super) fn unseen(c: &mut Connection) -> End {
     }
 }
 
-/// All that is known only at the end.
+/// All that is known only at the end, which is not before the latest state.
 pub(super) fn conclude(c: &Connection, ts: u64, end: End, errno: u8, counters: Option<Counters>) -> Final {
     let by_end = match end {
         End::RstSent | End::Killed | End::ListenerClosed | End::Overflow => Some(ClosedBy::Local),
@@ -239,8 +239,9 @@ pub(super) fn conclude(c: &Connection, ts: u64, end: End, errno: u8, counters: O
         Some(Role::Listener) | None => None,
     };
     let known = |v: u64| (v != u64::MAX).then_some(v);
+    let latest = c.start_ns.saturating_add(c.states.last().map_or(0, |e| e.at));
     Final {
-        ts,
+        ts: ts.max(latest),
         end,
         closed_by: c.notes.closed_by.or(by_end),
         close_segments: c.notes.segments.filter(|_| end == End::Fin),

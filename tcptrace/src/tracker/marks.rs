@@ -88,7 +88,10 @@ impl Tracker {
         let inferred = c.inferred.0 & Inferred::OWNER != 0;
         match c.owner {
             // It was taken from the accept queue, or it was passed on, and that was not seen: who closes it has it.
-            Some(_) if inferred && !queued => c.owner = Some(process),
+            Some(_) if inferred && !queued => {
+                c.owner = Some(process);
+                c.fd = -1;
+            }
             Some(_) => {
                 c.actor = Some(process);
                 return;

@@ -139,7 +139,7 @@ impl Tracker {
                 && c.role != Some(Role::Listener)
                 && c.cookie != 0
             {
-                out.connection(c, &ending::conclude(c, ts.max(c.start_ns), End::Open, 0, None));
+                out.connection(c, &ending::conclude(c, ts, End::Open, 0, None));
             }
             self.table.remove(slot);
         }

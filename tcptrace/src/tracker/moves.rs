@@ -324,6 +324,7 @@ pub(super) fn raise_synacks(c: &mut Connection, count: u32) {
 pub(super) fn insert_late(c: &mut Connection, from: State, to: State, ts: u64) -> Option<u64> {
     let absolute = |e: Entry| Entry { at: c.start_ns.saturating_add(e.at), ..e };
     let mut entries: Vec<Entry> = c.states.entries().map(absolute).collect();
+    let ts = entries.last().map_or(ts, |e| ts.min(e.at));
     // The states that later records implied have no time of entry yet; this may be it.
     let implied = entries.iter().position(|e| !e.seen && e.state == to && e.at >= ts);
     let mut i = implied

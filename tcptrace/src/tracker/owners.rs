@@ -141,3 +141,22 @@ pub(super) fn inherit(c: &mut Connection, listener: Listener) {
         c.inferred.0 |= Inferred::OWNER;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn processes_are_kept_once_and_as_long_as_somebody_refers_to_them() {
+        let mut processes = Processes::default();
+        let owner = |pid, uid| Owner { pid, uid, ..Owner::default() };
+        let a = processes.intern(&owner(1, 0)).unwrap();
+        drop(processes.intern(&owner(1, 1000)));
+        let b = processes.intern(&owner(1, 0)).unwrap();
+        assert!(Arc::ptr_eq(&a, &b));
+        assert_eq!(processes.known.len(), 2);
+        processes.prune();
+        assert_eq!(processes.known.len(), 1);
+        assert_eq!(processes.intern(&owner(0, 0)), None);
+    }
+}

@@ -150,3 +150,57 @@ fn hash(cookie: u64) -> u64 {
     let h = cookie.wrapping_mul(0x9e37_79b9_7f4a_7c15);
     h ^ h >> 32
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::Tracker;
+    use crate::{decode::Event, model::Observer};
+    use tcptrace_common::record::{Closed, Counters, Head, Open};
+
+    #[derive(Default)]
+    struct Reported(u32);
+    impl Observer for Reported {
+        fn connection(&mut self, _: &crate::model::Connection, _: &crate::model::Final) {
+            self.0 += 1;
+        }
+    }
+
+    fn head(ts: u64, sock: u64, from: u8, to: u8) -> Head {
+        Head { ts, sock, from, to, seq: ts as u16, ..Head::default() }
+    }
+
+    #[test]
+    fn slots_are_used_again_and_cookies_found_across_chunks() {
+        let (mut tracker, mut out) = (Tracker::new(), Reported::default());
+        for round in 0..3 {
+            let cookies = 1 + round * 5000..=(round + 1) * 5000;
+            for sock in cookies.clone() {
+                let open = Open { head: head(1, sock, 7, 2), ..Open::default() };
+                tracker.event(&Event::Open(&open), &mut out);
+            }
+            assert_eq!(tracker.live(), 5000);
+            for sock in cookies.rev() {
+                let closed = Closed { head: head(2, sock, 2, 7), counters: Counters::default() };
+                tracker.event(&Event::Closed(&closed), &mut out);
+            }
+            assert_eq!((tracker.live(), u64::from(out.0)), (0, (round + 1) * 5000));
+        }
+        assert_eq!(tracker.table.chunks.len(), 5);
+    }
+
+    #[test]
+    fn what_is_forgotten_is_never_reported() {
+        let (mut tracker, mut out) = (Tracker::new(), Reported::default());
+        tracker.event(&Event::Open(&Open { head: head(1, 5, 7, 2), ..Open::default() }), &mut out);
+        tracker.event(&Event::State(&head(2, 6, 1, 8)), &mut out);
+        let closed = Closed { head: head(3, 6, 8, 7), counters: Counters::default() };
+        tracker.event(&Event::Closed(&closed), &mut out);
+        // One is open, the other waits for a RST that would explain its end.
+        assert_eq!(tracker.live(), 2);
+        tracker.forget(5);
+        tracker.forget(6);
+        tracker.forget(7);
+        tracker.finish(10, &mut out);
+        assert_eq!((tracker.live(), out.0), (0, 0));
+    }
+}

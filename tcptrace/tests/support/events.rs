@@ -226,6 +226,7 @@ fn flag_bit(name: &str) -> Option<u16> {
         "INHERITED" => flag::INHERITED,
         "SEQ_RESET" => flag::SEQ_RESET,
         "SEQ_ABSENT" => flag::SEQ_ABSENT,
+        "TW_FULL" => flag::TW_FULL,
         _ => return None,
     })
 }
