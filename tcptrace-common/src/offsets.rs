@@ -3,6 +3,8 @@
 //! The collector resolves every path at start and hands the offsets over as a read-only global, which the verifier treats
 //! as constants. A field that the running kernel lacks becomes [`ABSENT`]: its reader is pruned, and `doctor` names it.
 
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
 /// Offset of a field that this kernel does not have.
 pub const ABSENT: u32 = u32::MAX;
 
@@ -24,7 +26,7 @@ pub struct Spec {
 macro_rules! offsets {
     ($($name:ident: $structure:literal . $path:literal $sizes:tt $need:ident;)*) => {
         /// Byte offsets of kernel fields, in the order of [`FIELDS`].
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
         #[repr(C)]
         #[expect(missing_docs, reason = "FIELDS names each one's struct and path")]
         pub struct Offsets { $(pub $name: u32,)* }
@@ -69,6 +71,8 @@ offsets! {
     ack_backlog: "sock"."sk_ack_backlog" [4] required;
     max_ack_backlog: "sock"."sk_max_ack_backlog" [4] required;
     net_inum: "net"."ns.inum" [4] required;
+    tw_count: "net"."ipv4.tcp_death_row.tw_refcount" [4] optional;
+    tw_max: "net"."ipv4.tcp_death_row.sysctl_max_tw_buckets" [4] optional;
     sport: "inet_sock"."inet_sport" [2] required;
     qlen: "inet_connection_sock"."icsk_accept_queue.qlen" [4] optional;
     defer_accept: "inet_connection_sock"."icsk_accept_queue.rskq_defer_accept" [1] optional;
@@ -123,7 +127,7 @@ offsets! {
 }
 
 /// A bitfield: the byte that holds it, and where in it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Bits {
     /// Byte offset, [`ABSENT`] where the kernel does not have it.
@@ -140,7 +144,7 @@ impl Bits {
 }
 
 /// The bitfields that the programs read, in the order of [`BITFIELDS`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 #[expect(missing_docs, reason = "BITFIELDS names each one's struct and path")]
 pub struct Bitfields {
@@ -152,6 +156,15 @@ pub struct Bitfields {
     pub nonagle: Bits,
     pub syn_data: Bits,
     pub syn_fastopen: Bits,
+}
+
+impl Bitfields {
+    /// Built from its members in the order of [`BITFIELDS`].
+    #[must_use]
+    pub const fn from_array(bits: [Bits; BITFIELDS.len()]) -> Self {
+        let [sack_ok, tstamp_ok, wscale_ok, snd_wscale, rcv_wscale, nonagle, syn_data, syn_fastopen] = bits;
+        Self { sack_ok, tstamp_ok, wscale_ok, snd_wscale, rcv_wscale, nonagle, syn_data, syn_fastopen }
+    }
 }
 
 /// (struct, path) of each member of [`Bitfields`].

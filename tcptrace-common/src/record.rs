@@ -68,6 +68,9 @@ pub mod flag {
     pub const INHERITED: u16 = 1 << 8;
     /// The sequence number starts anew here: earlier numbers of this socket are not known.
     pub const SEQ_RESET: u16 = 1 << 9;
+    /// →CLOSE of a socket that would go to TIME_WAIT: the namespace has as many TIME_WAIT sockets as it may have
+    /// (`tcp_max_tw_buckets`), so this one may have got none.
+    pub const TW_FULL: u16 = 1 << 11;
     /// No sequence number could be kept for this socket (storage failed).
     pub const SEQ_ABSENT: u16 = 1 << 10;
 }

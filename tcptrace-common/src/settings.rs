@@ -1,7 +1,9 @@
 //! Read-only globals of the kernel programs, other than the offsets: set by the loader, constants to the verifier.
 
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
 /// What the kernel-side filter looks at. A zero switches a check off and the verifier removes it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Filter {
     /// 1: only network namespaces in the map `NETNS`.
@@ -25,7 +27,7 @@ pub mod side {
 }
 
 /// Which sides are filtered at all: a mask of [`side`] bits, for ports and for addresses.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Sides {
     /// Which of `--lport`, `--rport`, `--port` were given.
@@ -35,7 +37,7 @@ pub struct Sides {
 }
 
 /// System call numbers of the architecture that the collector was built for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 #[expect(missing_docs, reason = "the names are the system calls'")]
 pub struct Syscalls {
@@ -54,7 +56,7 @@ impl Filter {
 pub const SLOTS: u32 = 65536;
 
 /// What is kept about a live socket, 24 bytes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct PerSocket {
     /// Cookie of the socket that has the slot; 0: free.
@@ -86,7 +88,7 @@ pub mod program {
 }
 
 /// Loss counters of one CPU.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct CpuStats {
     /// Bytes that went into this CPU's ring, which decides when to wake the collector.

@@ -4,7 +4,10 @@
 
 use aya_ebpf::{bindings::BPF_SK_STORAGE_GET_F_CREATE, helpers::generated as h};
 use core::ffi::c_void;
-use tcptrace_common::settings::{PerSocket, SLOTS as SLOT_COUNT};
+use tcptrace_common::{
+    record::flag,
+    settings::{PerSocket, SLOTS as SLOT_COUNT},
+};
 
 use crate::maps::{SLOTS, STATS, STORE};
 
@@ -41,19 +44,35 @@ pub fn get(program: usize, sk: *const u8, cookie: u64, first: bool) -> *mut PerS
     stored
 }
 
-/// The data of a socket that has a slot. `Some(null)`: its slot is another's; it may have storage, which cannot be reached
-/// through an untyped pointer. None: nothing was ever recorded about it.
+/// A process took the socket over: remember it and number the record that says so. For callers that have no typed pointer
+/// and so cannot reach a socket's storage; such a socket's record goes without a number. None: nothing was ever recorded
+/// about this socket: it is filtered out, or older than the trace.
 #[inline(always)]
-pub fn lookup(cookie: u64) -> Option<*mut PerSocket> {
-    if cookie == 0 {
-        return None;
-    }
+pub fn take_over(cookie: u64, owner: u32) -> Option<(u16, u16)> {
     let slot = SLOTS.get_ptr_mut(cookie as u32 & (SLOT_COUNT - 1))?;
     // SAFETY: a map entry.
-    match unsafe { (*slot).cookie } {
-        0 => None,
-        c if c == cookie => Some(slot),
-        _ => Some(core::ptr::null_mut()),
+    unsafe {
+        let holder = (*slot).cookie;
+        if holder == 0 {
+            return None;
+        }
+        if holder != cookie {
+            return Some((0, flag::SEQ_ABSENT));
+        }
+        (*slot).owner = owner;
+        let seq = (*slot).seq.wrapping_add(1);
+        (*slot).seq = seq;
+        Some((seq, 0))
+    }
+}
+
+/// Number of the last record about a socket that has a slot; 0: none.
+#[inline(always)]
+pub fn last_seq(cookie: u64) -> u16 {
+    match SLOTS.get_ptr_mut(cookie as u32 & (SLOT_COUNT - 1)) {
+        // SAFETY: a map entry.
+        Some(slot) => unsafe { if (*slot).cookie == cookie { (*slot).seq } else { 0 } },
+        None => 0,
     }
 }
 

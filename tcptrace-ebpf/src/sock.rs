@@ -106,6 +106,19 @@ pub fn netns(sk: *const u8) -> u32 {
     unsafe { ld(ld::<*const u8>(sk, off!(net)), off!(net_inum)) }
 }
 
+/// Has the socket's network namespace as many TIME_WAIT sockets as it may have? `tw_refcount` counts them, plus one.
+#[inline(always)]
+pub fn time_wait_full(sk: *const u8) -> bool {
+    if off!(tw_count) == ABSENT || off!(tw_max) == ABSENT {
+        return false;
+    }
+    // SAFETY: as for `netns`.
+    unsafe {
+        let net: *const u8 = ld(sk, off!(net));
+        ld::<u32>(net, off!(tw_count)) > ld::<u32>(net, off!(tw_max))
+    }
+}
+
 /// Both ends of any kind of socket that starts with a `sock_common`. `lport` is passed in: full sockets keep it longer in
 /// `inet_sport` (`skc_num` is 0 after the end), the others have it in places of their own.
 #[inline(always)]

@@ -43,6 +43,14 @@ impl Frames {
         self.words[start..].as_mut_bytes()[..record.len()].copy_from_slice(record);
     }
 
+    /// Append a record of `len` bytes given as whole words, as a ring holds it.
+    #[inline]
+    pub fn push_words(&mut self, cpu: u16, len: u32, record: &[u64]) {
+        let header = Header { len, cpu, reserved: 0 };
+        self.words.push(u64::from_le_bytes(zerocopy::transmute!(header)));
+        self.words.extend_from_slice(record);
+    }
+
     /// Append a fact: a [`Head`] of `kind` at `ts` and `body` as JSON.
     pub fn push_fact(&mut self, kind: u8, ts: u64, body: &impl serde::Serialize) {
         let mut record = Head { ts, kind, ..Head::default() }.as_bytes().to_vec();

@@ -17,6 +17,12 @@
 //! | [`pipeline`] | the one place where they are wired |
 //! | [`cli`] | arguments → one validated configuration |
 
+pub mod error;
+
 pub mod decode;
 pub mod frame;
+pub mod kernel;
 pub mod model;
+pub mod recording;
+pub mod source;
+pub mod tracker;

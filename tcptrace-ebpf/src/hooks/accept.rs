@@ -11,7 +11,6 @@ use tcptrace_common::{
     settings::program::ACCEPT as PROGRAM,
 };
 
-use super::next_seq;
 use crate::{
     emit,
     maps::{SYSCALLS, off},
@@ -60,29 +59,23 @@ fn accepted_fd(fd: i32) {
         let file: u64 = probe(array, fd as u32 * 8);
         let socket: u64 = probe(file, off!(file_private));
         let sk: u64 = probe(socket, off!(socket_sk));
-        accepted(sk, fd);
+        let inode = if off!(sk_ino) == ABSENT { inode_of(socket) } else { probe(sk, off!(sk_ino)) };
+        accepted(sk, fd, inode);
     }
 }
 
 /// `sk` is a child whose cookie was made at SYN_RECV→ESTABLISHED at the latest, by the state program.
 #[inline(always)]
-unsafe fn accepted(sk: u64, fd: i32) {
+unsafe fn accepted(sk: u64, fd: i32, inode: u64) {
     // SAFETY: checked reads.
     unsafe {
         if sk == 0 || probe::<u16>(sk, off!(protocol)) != 6 {
             return;
         }
         let cookie: u64 = probe(sk, off!(cookie));
-        let tgid = task::current_tgid();
-        // Unknown to the state program: filtered out, or older than the trace.
-        let Some(kept) = per_socket::lookup(cookie) else { return };
-        if !kept.is_null() {
-            (*kept).owner = tgid;
-        }
-        let inode = if off!(sk_ino) == ABSENT { 0 } else { probe::<u64>(sk, off!(sk_ino)) };
+        let Some((seq, more)) = per_socket::take_over(cookie, task::current_tgid()) else { return };
         let state: u8 = probe(sk, off!(state));
         let err: u32 = probe(sk, off!(err));
-        let (seq, more) = next_seq(kept);
         emit::record::<Owned>(PROGRAM, |r| {
             let head = &raw mut (*r).head;
             (*head).sock = cookie;
@@ -97,18 +90,30 @@ unsafe fn accepted(sk: u64, fd: i32) {
     }
 }
 
+/// Inode number of a `struct socket`: they are one allocation (`socket_alloc`).
+#[inline(always)]
+unsafe fn inode_of(socket: u64) -> u64 {
+    // SAFETY: a checked read.
+    if socket == 0 || off!(socket_inode) == ABSENT { 0 } else { unsafe { probe(socket, off!(socket_inode)) } }
+}
+
 /// security_sock_graft(sk, parent): the exact child in the accepter's context, before its descriptor exists.
 #[fentry(function = "security_sock_graft")]
 pub fn sock_graft_fentry(ctx: FEntryContext) -> i32 {
-    // SAFETY: checked reads.
-    unsafe { accepted(ctx.arg::<*const u8>(0) as u64, -1) }
+    grafted(ctx.arg(0), ctx.arg(1));
     0
 }
 
 /// The same where fentry is refused.
 #[kprobe(function = "security_sock_graft")]
 pub fn sock_graft_kprobe(ctx: ProbeContext) -> u32 {
-    // SAFETY: checked reads.
-    unsafe { accepted(ctx.arg::<*const u8>(0).unwrap_or(core::ptr::null()) as u64, -1) }
+    let none = core::ptr::null();
+    grafted(ctx.arg(0).unwrap_or(none), ctx.arg(1).unwrap_or(none));
     0
+}
+
+#[inline(always)]
+fn grafted(sk: *const u8, parent: *const u8) {
+    // SAFETY: checked reads.
+    unsafe { accepted(sk as u64, -1, inode_of(parent as u64)) }
 }

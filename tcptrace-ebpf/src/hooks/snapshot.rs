@@ -115,11 +115,7 @@ unsafe fn full(meta: *const Meta, sk: *const u8, tp: *const u8, uid: u32) {
         r.head.to = state;
         r.head.err = sock::err(sk);
         r.head.flags = sock::flags(sk, tp);
-        if let Some(kept) = per_socket::lookup(r.head.sock)
-            && !kept.is_null()
-        {
-            r.head.seq = (*kept).seq;
-        }
+        r.head.seq = per_socket::last_seq(r.head.sock);
         sock::tuple(sk, sock::lport(sk, tp), &raw mut r.tuple);
         sock::handshake(sk, tp, &raw mut r.handshake);
         sock::counters(sk, tp, &raw mut r.counters);

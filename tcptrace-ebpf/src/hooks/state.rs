@@ -1,6 +1,7 @@
 //! inet_sock_set_state: every state transition of every TCP socket.
 
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
+use aya_log_ebpf::warn;
 use tcptrace_common::{
     record::{Child, Closed, Established, Head, Open, Owned, flag, kind},
     settings::program::INET_SOCK_SET_STATE as PROGRAM,
@@ -10,7 +11,7 @@ use tcptrace_common::{
 use super::Live;
 use crate::{
     emit, filter,
-    maps::{FILTER, PIDS, SYSCALLS, off},
+    maps::{FILTER, PIDS, SYSCALLS, VERBOSE, off},
     per_socket, sock,
     sock::ld,
     task,
@@ -23,21 +24,25 @@ pub fn inet_sock_set_state(ctx: BtfTracePointContext) -> i32 {
     let sk: *const u8 = ctx.arg(0);
     let from: i32 = ctx.arg(1);
     let to: i32 = ctx.arg(2);
-    transition(sk, from as u8, to as u8);
+    if !transition(sk, from as u8, to as u8) && VERBOSE.load() != 0 {
+        warn!(&ctx, "no memory to keep a socket's numbers: its transition {} to {} goes unnumbered", from, to);
+    }
     0
 }
 
+/// False: the socket's data could not be kept.
 #[inline(always)]
-fn transition(sk: *const u8, from: u8, to: u8) {
+fn transition(sk: *const u8, from: u8, to: u8) -> bool {
     if !sock::is_tcp(sk) {
-        return;
+        return true;
     }
     let tp = sock::tcp(sk);
     if tp.is_null() {
-        return;
+        return true;
     }
     if from == tcp::LISTEN && to == tcp::SYN_RECV {
-        return child(sk, tp);
+        child(sk, tp);
+        return true;
     }
     let lport = sock::lport(sk, tp);
     let opens = from == tcp::CLOSE && (to == tcp::SYN_SENT || to == tcp::LISTEN);
@@ -45,7 +50,7 @@ fn transition(sk: *const u8, from: u8, to: u8) {
     let completes = from == tcp::SYN_SENT;
     let owner = if opens { task::current_tgid() } else { 0 };
     if !completes && !filter::wanted(sk, lport, owner) {
-        return;
+        return true;
     }
     let cookie = sock::cookie(sk);
     let kept = per_socket::get(PROGRAM, sk, cookie, opens);
@@ -65,10 +70,10 @@ fn transition(sk: *const u8, from: u8, to: u8) {
             sock::tuple(sk, lport, &raw mut (*r).tuple);
             task::current(&raw mut (*r).owner, fd, sock::inode(sk));
         });
-        return;
+        return !kept.is_null();
     }
     if !filter_by_owner(&live) {
-        return;
+        return true;
     }
     actor(&live, from, to);
     if to == tcp::ESTABLISHED {
@@ -79,7 +84,11 @@ fn transition(sk: *const u8, from: u8, to: u8) {
             sock::handshake(sk, tp, &raw mut (*r).handshake);
         });
     } else if to == tcp::CLOSE {
-        let extra = remember(&live, from, to);
+        let mut extra = remember(&live, from, to);
+        let closing = from == tcp::FIN_WAIT2 || from == tcp::CLOSING || from == tcp::FIN_WAIT1;
+        if closing && sock::time_wait_full(sk) {
+            extra |= flag::TW_FULL;
+        }
         // SAFETY: the slot is a `Closed`.
         emit::record::<Closed>(PROGRAM, |r| unsafe {
             live.head(&raw mut (*r).head, kind::CLOSED, from, to, extra);
@@ -90,6 +99,7 @@ fn transition(sk: *const u8, from: u8, to: u8) {
         // SAFETY: the slot is a `Head`.
         emit::record::<Head>(PROGRAM, |r| unsafe { live.head(r, kind::STATE, from, to, extra) });
     }
+    !kept.is_null()
 }
 
 /// Drop what belongs to a process that is known and not wanted.

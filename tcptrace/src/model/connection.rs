@@ -15,6 +15,18 @@ pub enum Role {
     Listener,
 }
 
+impl Role {
+    /// The name in JSON and text.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Server => "server",
+            Self::Listener => "listener",
+        }
+    }
+}
+
 /// Who closed first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[expect(missing_docs, reason = "the names say it")]
@@ -23,6 +35,19 @@ pub enum ClosedBy {
     Remote,
     Both,
     None,
+}
+
+impl ClosedBy {
+    /// The name in JSON and text.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Local => "local",
+            Self::Remote => "remote",
+            Self::Both => "both",
+            Self::None => "none",
+        }
+    }
 }
 
 /// How a connection ended.
@@ -56,6 +81,29 @@ pub enum End {
     Aborted,
     /// Still open when the run ended.
     Open,
+}
+
+impl End {
+    /// The name in JSON and text.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Fin => "fin",
+            Self::RstSent => "rst_sent",
+            Self::RstReceived => "rst_received",
+            Self::Refused => "refused",
+            Self::Unreachable => "unreachable",
+            Self::ConnectTimeout => "connect_timeout",
+            Self::RetransmitTimeout => "retransmit_timeout",
+            Self::KeepaliveTimeout => "keepalive_timeout",
+            Self::UserTimeout => "user_timeout",
+            Self::ListenerClosed => "listener_closed",
+            Self::Killed => "killed",
+            Self::Overflow => "overflow",
+            Self::Aborted => "aborted",
+            Self::Open => "open",
+        }
+    }
 }
 
 /// Segments that the close took: FIN, ACK, FIN, ACK; or three, the second ACK and FIN being one.
@@ -94,20 +142,59 @@ impl Inferred {
     pub const END: u8 = 1 << 4;
 }
 
-/// States and when they were entered, oldest first. Eight fit without an allocation, which is every ordinary life.
+/// States and when they were entered, oldest first. Six fit without an allocation, which is every ordinary life.
 #[derive(Clone, Debug, Default)]
 pub struct Timeline {
-    inline: [u64; 7],
+    inline: [Word; INLINE],
     len: u8,
-    more: Option<Box<Vec<u64>>>,
+    #[expect(
+        clippy::box_collection,
+        reason = "a pointer in every connection is 16 bytes less than a vector that few need"
+    )]
+    more: Option<Box<Vec<Word>>>,
 }
 
-const STATE_BITS: u32 = 4;
+const INLINE: usize = 6;
+
+/// One state of a [`Timeline`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// The state.
+    pub state: State,
+    /// Nanoseconds from the connection's start: when the state was entered. Where that was not seen, the earliest time
+    /// at which the connection was known to be in it.
+    pub at: u64,
+    /// Was the entry seen?
+    pub seen: bool,
+}
+
+/// An [`Entry`] in 64 bits: the state in the low four, then one that is set where the entry was not seen, then the time.
+#[derive(Clone, Copy, Debug, Default)]
+struct Word(u64);
+
+impl Word {
+    const STATE: u64 = 0xf;
+    const UNSEEN: u64 = 0x10;
+    const TIME_SHIFT: u32 = 5;
+
+    fn new(e: Entry) -> Self {
+        Self(
+            e.at.min(u64::MAX >> Self::TIME_SHIFT) << Self::TIME_SHIFT
+                | if e.seen { 0 } else { Self::UNSEEN }
+                | u64::from(e.state as u8),
+        )
+    }
+
+    fn entry(self) -> Option<Entry> {
+        let state = State::from_number((self.0 & Self::STATE) as u8)?;
+        Some(Entry { state, at: self.0 >> Self::TIME_SHIFT, seen: self.0 & Self::UNSEEN == 0 })
+    }
+}
 
 impl Timeline {
-    /// Append a state entered `at` nanoseconds after the connection's start.
-    pub fn push(&mut self, state: State, at: u64) {
-        let word = at << STATE_BITS | u64::from(state as u8);
+    /// Append a state.
+    pub fn push(&mut self, entry: Entry) {
+        let word = Word::new(entry);
         if let Some(slot) = self.inline.get_mut(usize::from(self.len)) {
             *slot = word;
             self.len += 1;
@@ -116,13 +203,22 @@ impl Timeline {
         }
     }
 
-    /// (state, nanoseconds from the connection's start), oldest first.
-    pub fn iter(&self) -> impl Iterator<Item = (State, u64)> {
+    /// Build from states, oldest first.
+    pub(crate) fn collect(entries: impl IntoIterator<Item = Entry>) -> Self {
+        let mut timeline = Self::default();
+        entries.into_iter().for_each(|e| timeline.push(e));
+        timeline
+    }
+
+    /// Every state, oldest first.
+    pub fn entries(&self) -> impl Iterator<Item = Entry> {
         let rest = self.more.as_ref().map_or(&[][..], |v| &v[..]);
-        self.inline[..usize::from(self.len)].iter().chain(rest).filter_map(|word| {
-            let state = State::from_number((word & ((1 << STATE_BITS) - 1)) as u8)?;
-            Some((state, word >> STATE_BITS))
-        })
+        self.inline[..usize::from(self.len)].iter().chain(rest).filter_map(|word| word.entry())
+    }
+
+    /// (state, nanoseconds from the connection's start), oldest first; [`Timeline::entries`] says which were seen.
+    pub fn iter(&self) -> impl Iterator<Item = (State, u64)> {
+        self.entries().map(|e| (e.state, e.at))
     }
 
     /// Number of states.
@@ -137,14 +233,20 @@ impl Timeline {
         self.len == 0
     }
 
-    /// The latest state and when it was entered.
+    /// The latest state.
     #[must_use]
-    pub fn last(&self) -> Option<(State, u64)> {
-        let word = match &self.more {
+    pub fn last(&self) -> Option<Entry> {
+        match &self.more {
             Some(more) => more.last(),
             None => self.inline[..usize::from(self.len)].last(),
-        }?;
-        Some((State::from_number((word & ((1 << STATE_BITS) - 1)) as u8)?, word >> STATE_BITS))
+        }?
+        .entry()
+    }
+
+    /// When a state was first entered, if that was seen: nanoseconds from the connection's start.
+    #[must_use]
+    pub fn entered(&self, state: State) -> Option<u64> {
+        self.entries().find(|e| e.state == state).filter(|e| e.seen).map(|e| e.at)
     }
 }
 
@@ -167,7 +269,8 @@ pub struct Connection {
     pub inode: u64,
     /// Its life so far.
     pub states: Timeline,
-    /// What the handshake settled, once it did.
+    /// What the handshake settled, once it did. `isn_local` is the true one where the role is known: see
+    /// [`Connection::isn_local`].
     pub handshake: Option<Handshake>,
     /// The owner's descriptor, -1 where not known.
     pub fd: i32,
@@ -185,26 +288,73 @@ pub struct Connection {
     pub inferred: Inferred,
     /// Shapes recognised so far.
     pub patterns: Patterns,
-    /// A detail of the tracker: what has been seen of the close.
-    pub(crate) close: crate::model::connection::CloseSeen,
+    /// Details of the tracker.
+    pub(crate) notes: Notes,
 }
 
-/// What the tracker remembers of a close.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct CloseSeen {
+impl Connection {
+    /// The own initial sequence number; None before the handshake and where the role, on which its computation depends,
+    /// is not known.
+    #[must_use]
+    pub fn isn_local(&self) -> Option<u32> {
+        self.role?;
+        self.handshake.map(|h| h.isn_local)
+    }
+}
+
+/// What the tracker remembers of a connection beside what it shows.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Notes {
+    /// Nanoseconds between ESTABLISHED and accept(); `u64::MAX`: not known.
+    pub accept_wait: u64,
+    /// Number in the queue of ends that are not yet decided; `u32::MAX`: not there.
+    pub pending: u32,
+    /// Number of the last record.
+    pub seq: u16,
+    /// SYNs sent again; `u16::MAX`: not known.
+    pub syn_retrans: u16,
     /// Who closed first, once somebody did.
-    pub by: Option<ClosedBy>,
+    pub closed_by: Option<ClosedBy>,
     /// Segments of the close, once known.
     pub segments: Option<CloseSegments>,
+    /// `seq` means something.
+    pub numbered: bool,
     /// A RST was sent.
     pub rst_sent: bool,
     /// A RST was received.
     pub rst_received: bool,
-    /// Number of the last record.
-    pub seq: u16,
-    /// `seq` means something.
-    pub numbered: bool,
+    /// FIN_WAIT1 was entered by shutdown(), not by close().
+    pub half_closed: bool,
+    /// accept() was seen.
+    pub accepted: bool,
+    /// The first record was that of its birth.
+    pub born: bool,
+    /// First known from a row of the start snapshot.
+    pub found: bool,
 }
+
+impl Default for Notes {
+    fn default() -> Self {
+        Self {
+            accept_wait: u64::MAX,
+            pending: u32::MAX,
+            seq: 0,
+            syn_retrans: u16::MAX,
+            closed_by: None,
+            segments: None,
+            numbered: false,
+            rst_sent: false,
+            rst_received: false,
+            half_closed: false,
+            accepted: false,
+            born: false,
+            found: false,
+        }
+    }
+}
+
+/// The tracker keeps one for every live connection: at most 300 bytes with its share of the index.
+const _: () = assert!(size_of::<Connection>() <= 256);
 
 /// One change of state.
 #[derive(Clone, Copy, Debug)]

@@ -3,12 +3,15 @@
 //! Plain data, no logic beyond naming. The tracker fills these in and hands them to an [`Observer`].
 
 mod connection;
+mod payload;
 mod process;
 mod state;
 
+pub(crate) use connection::Notes;
 pub use connection::{
-    CloseSegments, ClosedBy, Connection, End, Final, Found, Inferred, Mini, Patterns, Role, Timeline, Transition,
+    CloseSegments, ClosedBy, Connection, End, Entry, Final, Found, Inferred, Mini, Patterns, Role, Timeline, Transition,
 };
+pub use payload::{Payload, Shape};
 pub use process::{Process, comm_str};
 pub use state::State;
 
@@ -17,6 +20,8 @@ pub use state::State;
 pub trait Observer {
     /// A connection changed its state; `c` is as it is after the change.
     fn transition(&mut self, c: &Connection, t: &Transition) {}
+    /// The owner of a connection became known, or another process inherited it, without a change of state (accept()).
+    fn owner(&mut self, c: &Connection) {}
     /// A connection reached CLOSE or TIME_WAIT, or the run ended while it was open; `c` is forgotten afterwards.
     fn connection(&mut self, c: &Connection, f: &Final) {}
     /// A socket that existed when the trace began.

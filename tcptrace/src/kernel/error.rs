@@ -1,0 +1,71 @@
+//! Why tcptrace cannot trace on this host, in words for the person who runs it.
+
+use super::btf;
+
+/// See [`Error::exit_status`] for what each means to a script.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A capability is missing, or the kernel refuses for another reason that an administrator can change.
+    #[error("not permitted: {what}; {remedy}")]
+    NotPermitted {
+        /// What is missing, for example `CAP_BPF`.
+        what: String,
+        /// What to do about it.
+        remedy: String,
+    },
+    /// This kernel cannot do it.
+    #[error("this kernel cannot do it: {what}; {remedy}")]
+    KernelUnsupported {
+        /// What is missing, for example a field of a struct.
+        what: String,
+        /// What to do about it.
+        remedy: String,
+    },
+    /// The kernel's type information cannot be read or makes no sense.
+    #[error("this kernel cannot do it: {path}: {source}; tcptrace needs the kernel's own type information (BTF)")]
+    Btf {
+        /// Where it was read from.
+        path: String,
+        /// What is wrong with it.
+        source: btf::Error,
+    },
+    /// A hook that everything rests on cannot be used.
+    #[error("this kernel cannot do it: no hook for `{signal}` ({reason}); see `tcptrace doctor`")]
+    Signal {
+        /// Name of the signal.
+        signal: &'static str,
+        /// Why its last candidate was refused.
+        reason: String,
+    },
+    /// Something else went wrong while loading.
+    #[error("{operation} failed: {source}; see `tcptrace doctor`")]
+    Load {
+        /// What was being done.
+        operation: &'static str,
+        /// What was reported.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The committed kernel objects do not fit this program.
+    #[error("the kernel object lacks `{0}`; rebuild it with `cargo xtask bpf`")]
+    Object(&'static str),
+}
+
+impl Error {
+    pub(crate) fn load(operation: &'static str, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self::Load { operation, source: source.into() }
+    }
+
+    pub(crate) fn missing(name: &'static str) -> Self {
+        Self::Object(name)
+    }
+
+    /// 3: not permitted; 4: this kernel cannot do it.
+    #[must_use]
+    pub fn exit_status(&self) -> u8 {
+        match self {
+            Self::NotPermitted { .. } => 3,
+            Self::KernelUnsupported { .. } | Self::Btf { .. } | Self::Signal { .. } => 4,
+            Self::Load { .. } | Self::Object(_) => 1,
+        }
+    }
+}

@@ -1,0 +1,240 @@
+//! Loads the kernel programs: resolved offsets and settings in, attached programs and their rings out.
+
+use std::io;
+
+use aya::{
+    Btf, Ebpf, EbpfLoader,
+    maps::{Array, ArrayOfMaps, HashMap, LpmTrie, Map, MapData, PerCpuArray, RingBuf, lpm_trie::Key},
+};
+use aya_log::EbpfLogger;
+use tcptrace_common::settings::{CpuStats, Filter, Sides, Syscalls};
+use zerocopy::IntoBytes;
+
+use super::{
+    Error,
+    offsets::Resolved,
+    ring::Ring,
+    signal::{self, Signal},
+    snapshot::Iterators,
+};
+
+/// The kernel objects, built by `cargo xtask bpf` and committed.
+static CORE: &[u8] = aya::include_bytes_aligned!("../../bpf/core.o");
+
+/// Smallest ring of a CPU, bytes.
+const MIN_RING: u32 = 256 * 1024;
+
+/// What the kernel side filters by; empty lists let everything pass.
+#[derive(Clone, Debug, Default)]
+pub struct KernelFilter {
+    /// Network namespaces.
+    pub netns: Vec<u32>,
+    /// (first port, last port, [`tcptrace_common::settings::side`] bit).
+    pub ports: Vec<(u16, u16, u8)>,
+    /// (address, prefix length, [`tcptrace_common::settings::side`] bit); IPv4 and IPv6.
+    pub addrs: Vec<(std::net::IpAddr, u8, u8)>,
+    /// Thread groups.
+    pub pids: Vec<u32>,
+}
+
+/// How to load.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Kernel-side filter.
+    pub filter: KernelFilter,
+    /// Size of all rings together, bytes.
+    pub buffer: u64,
+    /// Let the kernel programs say what goes wrong.
+    pub verbose: bool,
+}
+
+/// The loaded and attached programs. Dropping it detaches them.
+pub struct Loaded {
+    /// Keeps programs, links and maps alive.
+    pub(super) ebpf: Ebpf,
+    /// For the start snapshot.
+    pub iterators: Option<Iterators>,
+    /// Which hook serves which signal.
+    pub signals: Vec<Signal>,
+    /// Reads what the programs say, when they were told to.
+    log: Option<EbpfLogger<Printer>>,
+    /// Loss counters.
+    pub(super) stats: PerCpuArray<MapData, Stats>,
+}
+
+/// [`CpuStats`], wrapped because only a local type may be declared plain old data to aya.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+pub(super) struct Stats(pub CpuStats);
+// SAFETY: repr(transparent) over a struct of u64 alone.
+unsafe impl aya::Pod for Stats {}
+
+/// Load and attach everything that tracing connections needs, and make one ring per possible CPU.
+///
+/// # Errors
+/// [`Error::KernelUnsupported`] when a signal that everything rests on has no hook; [`Error::Refused`] when the kernel refuses
+/// bpf() altogether; [`Error::Load`] for the rest.
+pub fn load(resolved: &Resolved, settings: &Settings) -> Result<(Loaded, Vec<Ring>), Error> {
+    let btf = Btf::from_sys_fs().map_err(|e| Error::load("reading the kernel's BTF", e))?;
+    let cpus = cpu_slots().map_err(|e| Error::load("reading the list of CPUs", e))?;
+    let ring_bytes = ring_size(settings.buffer, cpus);
+    let f = &settings.filter;
+    let filter = Filter {
+        netns: u32::from(!f.netns.is_empty()),
+        ports: u32::from(!f.ports.is_empty()),
+        addrs: u32::from(!f.addrs.is_empty()),
+        pids: u32::from(!f.pids.is_empty()),
+    };
+    let sides = Sides {
+        ports: f.ports.iter().fold(0, |s, p| s | u32::from(p.2)),
+        addrs: f.addrs.iter().fold(0, |s, a| s | u32::from(a.2)),
+    };
+    let syscalls = Syscalls {
+        connect: libc::SYS_connect as u64,
+        listen: libc::SYS_listen as u64,
+        accept: libc::SYS_accept as u64,
+        accept4: libc::SYS_accept4 as u64,
+    };
+    let wake_bytes = u64::from(ring_bytes) / 4;
+    let verbose = u32::from(settings.verbose);
+    let mut ebpf = EbpfLoader::new()
+        .btf(Some(&btf))
+        .override_global("OFFSETS", resolved.offsets.as_bytes(), true)
+        .override_global("BITFIELDS", resolved.bitfields.as_bytes(), true)
+        .override_global("FILTER", filter.as_bytes(), true)
+        .override_global("SIDES", sides.as_bytes(), true)
+        .override_global("SYSCALLS", syscalls.as_bytes(), true)
+        .override_global("WAKE_BYTES", &wake_bytes, true)
+        .override_global("VERBOSE", &verbose, true)
+        .map_max_entries("RINGS", cpus)
+        .map_max_entries("PORTS", if f.ports.is_empty() { 1 } else { 65536 })
+        .load(CORE)
+        .map_err(|e| Error::load("loading the kernel programs' maps", e))?;
+    fill_filters(&mut ebpf, f)?;
+    let rings = make_rings(&mut ebpf, ring_bytes)?;
+    let stats = ebpf.take_map("STATS").ok_or_else(|| Error::missing("STATS"))?;
+    let stats = PerCpuArray::try_from(stats).map_err(|e| Error::load("opening the loss counters", e))?;
+    let log = settings.verbose.then(|| EbpfLogger::init_with_logger(&mut ebpf, Printer)).transpose();
+    let log = log.map_err(|e| Error::load("opening the kernel programs' log", e))?;
+    let signals = signal::attach_all(&mut ebpf, &btf)?;
+    let iterators = Some(Iterators::new(&mut ebpf, &btf)?);
+    drop(btf);
+    // aya's form of the kernel's BTF takes 60 MB in small pieces, which the allocator would keep.
+    // SAFETY: no arguments that could be wrong.
+    unsafe { libc::malloc_trim(0) };
+    Ok((Loaded { ebpf, iterators, signals, log, stats }, rings))
+}
+
+impl Loaded {
+    /// Print what the kernel programs said since the last call.
+    pub fn flush_log(&mut self) {
+        if let Some(log) = &mut self.log {
+            log.flush();
+        }
+    }
+}
+
+/// Prints the kernel programs' messages to stderr.
+struct Printer;
+
+impl log::Log for Printer {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        eprintln!("tcptrace: kernel program: {}", record.args());
+    }
+
+    fn flush(&self) {}
+}
+
+/// Number of slots that a CPU number can index: the highest possible CPU + 1 (the list may have holes).
+fn cpu_slots() -> io::Result<u32> {
+    let list = std::fs::read_to_string("/sys/devices/system/cpu/possible")?;
+    let last = list.trim().rsplit([',', '-']).next().unwrap_or_default();
+    last.parse::<u32>().map(|n| n + 1).map_err(|_| io::Error::new(io::ErrorKind::InvalidData, format!("`{list}`")))
+}
+
+/// A CPU's share of `buffer`, a power of two.
+fn ring_size(buffer: u64, cpus: u32) -> u32 {
+    let share = (buffer / u64::from(cpus)).clamp(u64::from(MIN_RING), 1 << 30);
+    1 << share.ilog2()
+}
+
+fn make_rings(ebpf: &mut Ebpf, bytes: u32) -> Result<Vec<Ring>, Error> {
+    let map = ebpf.map_mut("RINGS").ok_or_else(|| Error::missing("RINGS"))?;
+    let mut outer =
+        ArrayOfMaps::<_, RingBuf<MapData>>::try_from(map).map_err(|e| Error::load("opening the map of rings", e))?;
+    let mut rings = Vec::new();
+    for cpu in 0..outer.len() {
+        let kind = aya_obj::generated::bpf_map_type::BPF_MAP_TYPE_RINGBUF as u32;
+        let definition = aya_obj::Map::new_from_params(kind, 0, 0, bytes, 0);
+        let map = MapData::create(definition, &format!("ring_{cpu}"), None)
+            .and_then(|data| RingBuf::try_from(Map::RingBuf(data)))
+            .map_err(|e| Error::load("making a ring", e))?;
+        outer.set(cpu, &map, 0).map_err(|e| Error::load("hanging in a ring", e))?;
+        rings.push(Ring::new(map, bytes).map_err(|e| Error::load("mapping a ring", e))?);
+    }
+    Ok(rings)
+}
+
+fn fill_filters(ebpf: &mut Ebpf, f: &KernelFilter) -> Result<(), Error> {
+    let failed = |e| Error::load("setting a filter", e);
+    let mut netns: HashMap<_, u32, u8> =
+        HashMap::try_from(ebpf.map_mut("NETNS").ok_or_else(|| Error::missing("NETNS"))?).map_err(failed)?;
+    for n in &f.netns {
+        netns.insert(n, 1, 0).map_err(failed)?;
+    }
+    let mut pids: HashMap<_, u32, u8> =
+        HashMap::try_from(ebpf.map_mut("PIDS").ok_or_else(|| Error::missing("PIDS"))?).map_err(failed)?;
+    for pid in &f.pids {
+        pids.insert(pid, 1, 0).map_err(failed)?;
+    }
+    if !f.ports.is_empty() {
+        let mut ports: Array<_, u8> =
+            Array::try_from(ebpf.map_mut("PORTS").ok_or_else(|| Error::missing("PORTS"))?).map_err(failed)?;
+        let mut sides = vec![0u8; 65536];
+        for &(first, last, side) in &f.ports {
+            sides[usize::from(first)..=usize::from(last)].iter_mut().for_each(|s| *s |= side);
+        }
+        for (port, side) in (0u32..).zip(sides).filter(|(_, side)| *side != 0) {
+            ports.set(port, side, 0).map_err(failed)?;
+        }
+    }
+    fill_prefixes(ebpf, f)
+}
+
+/// The programs find the longest prefix only, so each entry also carries the sides of every prefix that contains it.
+fn fill_prefixes(ebpf: &mut Ebpf, f: &KernelFilter) -> Result<(), Error> {
+    use std::net::IpAddr;
+    let failed = |e| Error::load("setting an address filter", e);
+    for &(addr, len, _) in &f.addrs {
+        let sides = f.addrs.iter().filter(|(a, l, _)| contains(*a, *l, addr, len)).fold(0, |s, x| s | x.2);
+        match addr {
+            IpAddr::V4(a) => {
+                let map = ebpf.map_mut("ADDRS_V4").ok_or_else(|| Error::missing("ADDRS_V4"))?;
+                let mut trie: LpmTrie<_, [u8; 4], u8> = LpmTrie::try_from(map).map_err(failed)?;
+                trie.insert(&Key::new(u32::from(len), a.octets()), sides, 0).map_err(failed)?;
+            }
+            IpAddr::V6(a) => {
+                let map = ebpf.map_mut("ADDRS_V6").ok_or_else(|| Error::missing("ADDRS_V6"))?;
+                let mut trie: LpmTrie<_, [u8; 16], u8> = LpmTrie::try_from(map).map_err(failed)?;
+                trie.insert(&Key::new(u32::from(len), a.octets()), sides, 0).map_err(failed)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Does prefix `outer/outer_len` contain `inner/inner_len`?
+fn contains(outer: std::net::IpAddr, outer_len: u8, inner: std::net::IpAddr, inner_len: u8) -> bool {
+    use std::net::IpAddr::{V4, V6};
+    let same = |a: u128, b: u128, width: u32, len: u8| len == 0 || (a ^ b) >> (width - u32::from(len).min(width)) == 0;
+    outer_len <= inner_len
+        && match (outer, inner) {
+            (V4(a), V4(b)) => same(u32::from(a).into(), u32::from(b).into(), 32, outer_len),
+            (V6(a), V6(b)) => same(a.into(), b.into(), 128, outer_len),
+            _ => false,
+        }
+}

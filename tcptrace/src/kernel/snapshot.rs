@@ -1,0 +1,200 @@
+//! The start snapshot: what existed before the programs were attached, as records, from the kernel's own iterators.
+//!
+//! iter/task_file gives every descriptor of every process in one pass; iter/tcp gives the sockets of the namespace that the
+//! reading thread is in, so a thread of its own enters one namespace after the other.
+
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    io::{self, Read as _},
+    os::fd::{AsFd as _, AsRawFd as _, FromRawFd as _, OwnedFd},
+    os::unix::fs::MetadataExt as _,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+use aya::{Btf, Ebpf, programs::Iter};
+use tcptrace_common::record::{Head, MiniSocket, Owned, Socket, kind};
+use zerocopy::FromBytes as _;
+
+use super::Error;
+use crate::frame::{Frames, fact};
+
+/// The iterators, loaded and ready to run in any thread.
+pub struct Iterators {
+    tcp: OwnedFd,
+    task_file: OwnedFd,
+}
+
+/// What a snapshot gave.
+#[derive(Default)]
+pub struct Taken {
+    /// Rows in the order read: sockets of each namespace, then descriptors.
+    pub rows: Frames,
+    /// Summary, for the stream.
+    pub fact: fact::Snapshot,
+}
+
+const BPF_LINK_CREATE: libc::c_long = 28;
+const BPF_ITER_CREATE: libc::c_long = 33;
+const BPF_TRACE_ITER: u32 = 28;
+
+/// `link_create` of `union bpf_attr`.
+#[derive(Default)]
+#[repr(C)]
+struct LinkCreate {
+    program_fd: u32,
+    target_fd: u32,
+    attach_type: u32,
+    flags: u32,
+    iter_info: u64,
+    iter_info_len: u32,
+    reserved: u32,
+}
+
+/// `iter_create` of `union bpf_attr`.
+#[repr(C)]
+struct IterCreate {
+    link_fd: u32,
+    flags: u32,
+}
+
+/// Two readings of the kernel's tick counter this far apart tell its rate among 100, 250, 300 and 1000.
+const HZ_SPAN: Duration = Duration::from_millis(60);
+
+impl Iterators {
+    /// Load both.
+    ///
+    /// # Errors
+    /// [`Error::Load`] when the kernel refuses one.
+    pub(super) fn new(ebpf: &mut Ebpf, btf: &Btf) -> Result<Self, Error> {
+        Ok(Self {
+            tcp: link(ebpf, btf, "iter_tcp", "tcp")?,
+            task_file: link(ebpf, btf, "iter_task_file", "task_file")?,
+        })
+    }
+
+    /// Read everything; `netns` restricts the namespaces (empty: all that can be found). Takes about 2 ms and 0.3 µs a socket;
+    /// run it on a thread of its own, which it moves between namespaces.
+    #[must_use]
+    pub fn take(&self, netns: &[u32]) -> Taken {
+        let mut taken = Taken::default();
+        let begin = Instant::now();
+        let mut ticks = None;
+        for (inum, path) in namespaces() {
+            if !netns.is_empty() && !netns.contains(&inum) {
+                continue;
+            }
+            match enter(&path).and_then(|()| read(&self.tcp)) {
+                Ok(bytes) => {
+                    taken.fact.netns += 1;
+                    append(&bytes, &mut taken, &mut ticks);
+                }
+                Err(_) => taken.fact.netns_failed += 1,
+            }
+        }
+        if let Ok(bytes) = read(&self.task_file) {
+            append(&bytes, &mut taken, &mut ticks);
+        }
+        taken.fact.hz = self.measure_hz(begin, ticks);
+        taken
+    }
+
+    /// Ticks a second: a second look at any socket, a little later.
+    fn measure_hz(&self, begin: Instant, first: Option<(u64, u32)>) -> u32 {
+        let Some((ts, jiffies)) = first else { return 0 };
+        std::thread::sleep(HZ_SPAN.saturating_sub(begin.elapsed()));
+        let Ok(bytes) = read(&self.tcp) else { return 0 };
+        let (mut later, mut ignored) = (None, Taken::default());
+        append(&bytes, &mut ignored, &mut later);
+        let Some((later_ts, later_jiffies)) = later else { return 0 };
+        let ns = later_ts.saturating_sub(ts).max(1);
+        let rate = u64::from(later_jiffies.wrapping_sub(jiffies)) * 1_000_000_000 / ns;
+        [100u32, 250, 300, 1000].into_iter().min_by_key(|hz| rate.abs_diff(u64::from(*hz))).unwrap_or(0)
+    }
+}
+
+/// Load an iterator and keep its link open past the objects of aya.
+fn link(ebpf: &mut Ebpf, btf: &Btf, program: &'static str, target: &str) -> Result<OwnedFd, Error> {
+    let iter: &mut Iter = ebpf
+        .program_mut(program)
+        .ok_or_else(|| Error::missing(program))?
+        .try_into()
+        .map_err(|e| Error::load("opening an iterator", e))?;
+    let failed = |e| Error::load("loading the iterator for the start snapshot", e);
+    iter.load(target, btf).map_err(failed)?;
+    let program = iter.fd().map_err(failed)?;
+    // aya gives an iterator's link away only together with its file, but one link serves every namespace.
+    let attr = LinkCreate {
+        program_fd: program.as_fd().as_raw_fd() as u32,
+        attach_type: BPF_TRACE_ITER,
+        ..LinkCreate::default()
+    };
+    bpf(BPF_LINK_CREATE, &attr).map_err(|e| Error::load("attaching an iterator", e))
+}
+
+/// bpf(2) with a command that returns a new descriptor.
+fn bpf<T>(command: libc::c_long, attr: &T) -> io::Result<OwnedFd> {
+    // SAFETY: `attr` is what bpf(2) documents for this command, and outlives the call.
+    let fd = unsafe { libc::syscall(libc::SYS_bpf, command, core::ptr::from_ref(attr), size_of::<T>()) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: a new descriptor that nobody else knows.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+}
+
+/// Run an iterator once.
+fn read(link: &OwnedFd) -> io::Result<Vec<u8>> {
+    let mut file = File::from(bpf(BPF_ITER_CREATE, &IterCreate { link_fd: link.as_raw_fd() as u32, flags: 0 })?);
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Cut an iterator's output into records.
+fn append(bytes: &[u8], taken: &mut Taken, ticks: &mut Option<(u64, u32)>) {
+    let mut rest = bytes;
+    while let Ok((head, _)) = Head::read_from_prefix(rest) {
+        let len = match head.kind {
+            kind::SOCKET => size_of::<Socket>(),
+            kind::HOLDER => size_of::<Owned>(),
+            kind::REQUEST | kind::TIME_WAIT => size_of::<MiniSocket>(),
+            _ => return,
+        };
+        let Some(record) = rest.get(..len) else { return };
+        if let (kind::SOCKET, None, Ok(row)) = (head.kind, &ticks, Socket::read_from_bytes(record)) {
+            *ticks = Some((head.ts, row.jiffies));
+        }
+        taken.rows.push(0, record);
+        taken.fact.rows += 1;
+        rest = &rest[len..];
+    }
+}
+
+/// Every network namespace that can be found: inode number → a path that leads into it.
+fn namespaces() -> BTreeMap<u32, PathBuf> {
+    let mut found = BTreeMap::new();
+    let mut add = |path: PathBuf| {
+        if let Ok(meta) = std::fs::metadata(&path) {
+            found.entry(meta.ino() as u32).or_insert(path);
+        }
+    };
+    add("/proc/self/ns/net".into());
+    for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
+        if entry.file_name().as_encoded_bytes().iter().all(u8::is_ascii_digit) {
+            add(entry.path().join("ns/net"));
+        }
+    }
+    for entry in std::fs::read_dir("/run/netns").into_iter().flatten().flatten() {
+        add(entry.path());
+    }
+    found
+}
+
+/// Move the calling thread into a network namespace.
+fn enter(path: &PathBuf) -> io::Result<()> {
+    let file = File::open(path)?;
+    rustix::thread::move_into_link_name_space(file.as_fd(), Some(rustix::thread::LinkNameSpaceType::Network))?;
+    Ok(())
+}

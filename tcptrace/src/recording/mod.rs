@@ -1,0 +1,61 @@
+//! Recordings: [`Frames`](crate::frame::Frames) to bytes ([`Writer`]) and back ([`Reader`]).
+//!
+//! ```text
+//! file header │ block │ block │ … │ trailer
+//! ```
+//!
+//! Every part starts with 64 bytes that carry a magic number and a checksum of their own, so that a reader can
+//! find the next block after a damaged one. A block holds whole frames and depends on no other block; a file that was
+//! cut off gives back every whole one. Blocks number themselves and their frames, so that a reader knows how many are missing.
+//! The trailer says that nothing was to follow. Recordings can be concatenated. See [`mod@format`] for the layout.
+
+use std::io;
+
+mod delta;
+pub mod format;
+mod reader;
+mod writer;
+
+pub use reader::{Block, Ending, Gap, Item, Reader};
+pub use writer::{DEFAULT_LEVEL, Writer};
+
+/// Why a recording cannot be read or written. What is merely damaged is no error, see [`Item::Gap`].
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The file cannot be read or written.
+    #[error("{operation}: {source}")]
+    Io {
+        /// What was tried, for example `writing the recording`.
+        operation: &'static str,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// Not one byte.
+    #[error("the recording is empty: nothing was recorded, or the file was cut off at its start")]
+    Empty,
+    /// Something else.
+    #[error("this is not a tcptrace recording (`tcptrace record FILE` makes one)")]
+    NotARecording,
+    /// Made by a newer tcptrace.
+    #[error(
+        "the recording has format version {found}, made by tcptrace {program}; this tcptrace reads up to version {known}: \
+         read it with a newer one"
+    )]
+    NewerVersion {
+        /// Of the file.
+        found: u32,
+        /// The latest that this program knows.
+        known: u32,
+        /// Version of the program that made it.
+        program: String,
+    },
+    /// Made on a machine with another byte order.
+    #[error("the recording was made on a machine of the other byte order: read it on one of that kind")]
+    ByteOrder,
+    /// What was to be written is not a run of whole frames, or one of them is larger than a block may be.
+    #[error("malformed frames cannot be recorded")]
+    Malformed,
+}
+
+#[cfg(test)]
+mod tests;

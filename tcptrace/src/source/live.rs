@@ -1,0 +1,292 @@
+//! The live kernel as a source: rings, start snapshot, losses and the clock in, frames out.
+
+use std::{
+    os::fd::{AsFd as _, AsRawFd as _, RawFd},
+    sync::mpsc,
+    task::Poll,
+    time::Duration,
+};
+
+use rustix::time::{ClockId, clock_gettime};
+use tokio::{
+    io::{Interest, unix::AsyncFd},
+    time::{Instant, Interval, MissedTickBehavior, interval},
+};
+
+use super::Source;
+use crate::{
+    error::Result,
+    frame::{Frames, fact},
+    kernel::{
+        Error,
+        audit::{self, Audit},
+        load::{self, Loaded, Settings},
+        offsets::{self, Resolved},
+        ring::Merge,
+        signal::Signal,
+        snapshot::{Iterators, Taken},
+    },
+};
+
+/// All rings together, unless the command line says otherwise: 8 MB hold two producers at full speed.
+pub const DEFAULT_BUFFER: u64 = 8 << 20;
+/// How often the rings are looked at when nothing wakes the collector.
+const PERIOD: Duration = Duration::from_millis(20);
+/// Frames handed out in one batch, bytes.
+const BATCH: usize = 1 << 20;
+/// Stream frames held back for the start snapshot, bytes. Past it the rows come late, which the tracker copes with.
+const HOLD: usize = 8 << 20;
+/// How often losses are read, ticks and clock changes told.
+const SECOND: u64 = 1_000_000_000;
+/// A change of the wall clock that is worth telling.
+const CLOCK_STEP_NS: i64 = 1_000_000;
+
+/// See the module.
+pub struct Live {
+    loaded: Loaded,
+    merge: Merge,
+    wakeups: Vec<AsyncFd<RawFd>>,
+    period: Interval,
+    snapshot: Option<mpsc::Receiver<Taken>>,
+    /// Stream frames that wait for the snapshot.
+    held: Frames,
+    audit: Audit,
+    clock_offset: i64,
+    next_second: u64,
+    rate: Rate,
+    /// The last drain stopped at its limit: do not wait.
+    more: bool,
+    phase: Phase,
+    start: fact::Start,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Begin,
+    Running,
+    Stopping,
+    Ended,
+}
+
+#[derive(Default)]
+struct Rate {
+    since: u64,
+    records: u64,
+    peak: u64,
+}
+
+impl Live {
+    /// Load, attach, and begin the snapshot. Must be called inside a tokio runtime.
+    ///
+    /// # Errors
+    /// What [`load::load`] refuses.
+    pub fn start(settings: &Settings, mut start: fact::Start) -> Result<Self, Error> {
+        let resolved: Resolved = offsets::from_running_kernel()?;
+        let (mut loaded, rings) = load::load(&resolved, settings)?;
+        let wakeups = rings
+            .iter()
+            .map(|ring| {
+                // SAFETY: the ring owns the descriptor and outlives the registration: both are fields of `Live`, and wakeups
+                // are dropped with it.
+                unsafe { AsyncFd::register_with_interest(ring.as_fd().as_raw_fd(), Interest::READABLE) }
+                    .map_err(|e| Error::load("waiting for the rings", e))
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        let snapshot = loaded.iterators.take().map(|iterators| snapshot(iterators, settings)).transpose()?;
+        for signal in &loaded.signals {
+            start.signals.push((signal.name.to_owned(), signal.hook.clone().unwrap_or_else(|| "none".to_owned())));
+            if signal.hook.is_none() {
+                start.degraded.push(signal.name.to_owned());
+            }
+        }
+        let mut period = interval(PERIOD);
+        period.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Ok(Self {
+            loaded,
+            merge: Merge::new(rings),
+            wakeups,
+            period,
+            snapshot,
+            held: Frames::default(),
+            audit: Audit::default(),
+            clock_offset: 0,
+            next_second: 0,
+            rate: Rate::default(),
+            more: false,
+            phase: Phase::Begin,
+            start,
+        })
+    }
+
+    /// Which hook serves which signal.
+    #[must_use]
+    pub fn signals(&self) -> &[Signal] {
+        &self.loaded.signals
+    }
+
+    /// Until the period has passed or the kernel woke us.
+    async fn wait(&mut self) {
+        let wakeups = &mut self.wakeups;
+        let woken = std::future::poll_fn(|cx| {
+            for ring in wakeups.iter_mut() {
+                // The registration is edge-triggered: clear before the drain, so that a wakeup during it sets it again.
+                if let Poll::Ready(Ok(mut guard)) = ring.poll_read_ready_mut(cx) {
+                    guard.clear_ready();
+                    return Poll::Ready(());
+                }
+            }
+            Poll::Pending
+        });
+        tokio::select! {
+            () = woken => {}
+            _ = self.period.tick() => {}
+        }
+    }
+
+    /// Take what the rings have; until the snapshot is there, hold it back and merge both by time.
+    fn drain(&mut self, now: u64, frames: &mut Frames) {
+        let Some(snapshot) = &self.snapshot else {
+            self.more = !self.merge.drain(now, frames, BATCH);
+            return;
+        };
+        self.more = !self.merge.drain(now, &mut self.held, HOLD + BATCH);
+        let taken = if self.phase == Phase::Stopping { snapshot.recv().ok() } else { snapshot.try_recv().ok() };
+        match taken {
+            Some(taken) => {
+                merge_rows(&taken.rows, &self.held, frames);
+                frames.push_fact(fact::kind::SNAPSHOT, now, &taken.fact);
+                self.held = Frames::default();
+                self.snapshot = None;
+            }
+            None if self.held.len() > HOLD => {
+                frames.extend(self.held.as_bytes());
+                self.held.clear();
+            }
+            None => {}
+        }
+    }
+
+    fn each_second(&mut self, now: u64, frames: &mut Frames) {
+        self.next_second = now + SECOND;
+        self.loaded.flush_log();
+        for loss in self.audit.losses(&self.loaded) {
+            frames.push_fact(fact::kind::LOSS, now, &loss);
+        }
+        let offset = clock_offset();
+        if (offset - self.clock_offset).abs() > CLOCK_STEP_NS {
+            self.clock_offset = offset;
+            frames.push_fact(fact::kind::CLOCK, now, &fact::Clock { offset_ns: offset });
+        }
+        frames.push_fact(fact::kind::TICK, now, &());
+        let span = now.saturating_sub(self.rate.since).max(1);
+        let rate = (self.merge.records - self.rate.records) * SECOND / span;
+        self.rate = Rate { since: now, records: self.merge.records, peak: self.rate.peak.max(rate) };
+    }
+
+    fn end_fact(&self) -> fact::End {
+        let mut ran = (0, 0);
+        for signal in &self.loaded.signals {
+            let stats = audit::run_stats(&self.loaded, signal);
+            ran = (ran.0 + stats.time_ns, ran.1 + stats.count);
+        }
+        let cpu = clock_gettime(ClockId::ProcessCPUTime);
+        fact::End {
+            records: self.merge.records,
+            late: self.merge.late,
+            kernel_ns_per_event: ran.0.checked_div(ran.1),
+            collector_cpu_us: cpu.tv_sec as u64 * 1_000_000 + cpu.tv_nsec as u64 / 1000,
+            peak_rate: self.rate.peak,
+        }
+    }
+}
+
+impl Source for Live {
+    const LIVE: bool = true;
+
+    async fn next(&mut self, frames: &mut Frames) -> Result<bool> {
+        match self.phase {
+            Phase::Begin => {
+                let now = monotonic();
+                self.clock_offset = clock_offset();
+                frames.push_fact(fact::kind::START, now, &self.start);
+                frames.push_fact(fact::kind::CLOCK, now, &fact::Clock { offset_ns: self.clock_offset });
+                self.next_second = now + SECOND;
+                self.rate.since = now;
+                self.phase = Phase::Running;
+                return Ok(true);
+            }
+            Phase::Ended => return Ok(false),
+            Phase::Stopping => {}
+            Phase::Running => {
+                if !self.more {
+                    self.wait().await;
+                }
+            }
+        }
+        let now = monotonic();
+        self.drain(now, frames);
+        if now >= self.next_second || self.phase == Phase::Stopping {
+            self.each_second(now, frames);
+        }
+        if self.phase == Phase::Stopping && !self.more {
+            let now = monotonic();
+            frames.push_fact(fact::kind::END, now, &self.end_fact());
+            self.phase = Phase::Ended;
+        }
+        Ok(true)
+    }
+
+    fn stop(&mut self) {
+        if self.phase != Phase::Ended {
+            self.phase = Phase::Stopping;
+        }
+    }
+}
+
+/// Begin the start snapshot on a thread of its own, which it moves between network namespaces.
+fn snapshot(iterators: Iterators, settings: &Settings) -> Result<mpsc::Receiver<Taken>, Error> {
+    let (send, receive) = mpsc::channel();
+    let netns = settings.filter.netns.clone();
+    std::thread::Builder::new()
+        .name("snapshot".to_owned())
+        .spawn(move || drop(send.send(iterators.take(&netns))))
+        .map_err(|e| Error::load("starting the snapshot", e))?;
+    Ok(receive)
+}
+
+/// Both in one order of time. Only at the start, so a sort of references will do.
+fn merge_rows(rows: &Frames, stream: &Frames, out: &mut Frames) {
+    let ts = |record: &[u8]| u64::from_le_bytes(record[..8].try_into().unwrap_or_default());
+    let mut all: Vec<&[u8]> = rows.iter().chain(stream.iter()).filter(|r| r.len() >= 8).collect();
+    all.sort_by_key(|record| ts(record));
+    for record in all {
+        out.push(0, record);
+    }
+}
+
+/// CLOCK_MONOTONIC in nanoseconds, as `bpf_ktime_get_ns`.
+#[must_use]
+pub fn monotonic() -> u64 {
+    let t = clock_gettime(ClockId::Monotonic);
+    t.tv_sec as u64 * SECOND + t.tv_nsec as u64
+}
+
+/// CLOCK_REALTIME minus CLOCK_MONOTONIC: the pair with the shortest distance between its two readings of three.
+fn clock_offset() -> i64 {
+    (0..3)
+        .map(|_| {
+            let before = monotonic() as i64;
+            let real = clock_gettime(ClockId::Realtime);
+            let after = monotonic() as i64;
+            let real = real.tv_sec * SECOND as i64 + real.tv_nsec;
+            (after - before, real - (before + after) / 2)
+        })
+        .min()
+        .map_or(0, |(_, offset)| offset)
+}
+
+/// When a tokio deadline is due; kept here so that nothing else needs tokio's clock.
+#[must_use]
+pub fn after(duration: Duration) -> Instant {
+    Instant::now() + duration
+}

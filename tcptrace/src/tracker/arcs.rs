@@ -1,0 +1,60 @@
+//! Which transitions there are: RFC 9293 section 3.3.2 (figure 5 and its notes) and what Linux adds to it.
+
+use crate::model::State;
+
+/// The states that may follow `from`, as a set of bits.
+const fn after(from: State) -> u16 {
+    match from {
+        State::Close => set(&[State::SynSent, State::Listen]),
+        // The child of a listener starts as LISTEN; a listener that connects is the RFC's, Linux refuses it.
+        State::Listen => set(&[State::SynRecv, State::SynSent]),
+        State::SynSent => set(&[State::Established, State::SynRecv]),
+        // CLOSE_WAIT: Linux takes a FIN in SYN_RECV (`tcp_fin`), which a child that was opened by TFO can be in for long.
+        // LISTEN: the RFC's answer to a RST; Linux has a request socket there.
+        State::SynRecv => set(&[State::Established, State::FinWait1, State::CloseWait, State::Listen]),
+        State::Established => set(&[State::FinWait1, State::CloseWait]),
+        State::FinWait1 => set(&[State::FinWait2, State::Closing, State::TimeWait]),
+        State::FinWait2 | State::Closing => set(&[State::TimeWait]),
+        State::CloseWait => set(&[State::LastAck]),
+        State::LastAck | State::TimeWait => 0,
+        State::NewSynRecv => set(&[State::SynRecv]),
+    }
+}
+
+const fn set(states: &[State]) -> u16 {
+    let mut bits = 0;
+    let mut i = 0;
+    while i < states.len() {
+        bits |= 1 << states[i] as u16;
+        i += 1;
+    }
+    bits
+}
+
+/// Does RFC 9293 or Linux know this transition? Every state can end in CLOSE: by a RST, a timeout or an abort.
+pub(super) const fn legal(from: State, to: State) -> bool {
+    (after(from) | set(&[State::Close])) & 1 << to as u16 != 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figure_5_and_linux() {
+        let legal_arcs: Vec<String> = State::ALL
+            .iter()
+            .flat_map(|&from| State::ALL.iter().map(move |&to| (from, to)))
+            .filter(|&(from, to)| to != State::Close && legal(from, to))
+            .map(|(from, to)| format!("{from}>{to}"))
+            .collect();
+        assert_eq!(
+            legal_arcs.join(" "),
+            "ESTABLISHED>FIN_WAIT1 ESTABLISHED>CLOSE_WAIT SYN_SENT>ESTABLISHED SYN_SENT>SYN_RECV \
+             SYN_RECV>ESTABLISHED SYN_RECV>FIN_WAIT1 SYN_RECV>CLOSE_WAIT SYN_RECV>LISTEN FIN_WAIT1>FIN_WAIT2 \
+             FIN_WAIT1>TIME_WAIT FIN_WAIT1>CLOSING FIN_WAIT2>TIME_WAIT CLOSE>SYN_SENT CLOSE>LISTEN \
+             CLOSE_WAIT>LAST_ACK LISTEN>SYN_SENT LISTEN>SYN_RECV CLOSING>TIME_WAIT NEW_SYN_RECV>SYN_RECV"
+        );
+        assert!(State::ALL.iter().all(|&from| legal(from, State::Close)));
+    }
+}

@@ -1,0 +1,288 @@
+//! Births and deaths of timelines.
+
+use tcptrace_common::record::{Child, Counters, Head, Open, Tuple, flag};
+
+use super::{Tracker, ending, moves, owners};
+use crate::model::{Connection, End, Entry, Inferred, Notes, Observer, Patterns, Role, State, Timeline, Transition};
+
+/// Cookies of timelines that ended lately, for records that come too late: a direct-mapped cache.
+#[derive(Default)]
+pub(super) struct Ended {
+    places: Vec<(u64, u64)>,
+}
+
+const PLACES: usize = 1024;
+
+impl Ended {
+    #[inline]
+    fn add(&mut self, cookie: u64, ts: u64) {
+        if self.places.is_empty() {
+            self.places.resize(PLACES, (0, 0));
+        }
+        self.places[cookie as usize % PLACES] = (cookie, ts);
+    }
+
+    /// Did a timeline of this cookie end at or after `ts`?
+    fn covers(&self, cookie: u64, ts: u64) -> bool {
+        self.places.get(cookie as usize % PLACES).is_some_and(|&(c, end)| c == cookie && ts <= end)
+    }
+}
+
+impl Tracker {
+    /// CLOSE→SYN_SENT, CLOSE→LISTEN.
+    pub(super) fn open(&mut self, r: &Open, out: &mut impl Observer) {
+        let Some((from, to)) = self.states(&r.head) else { return };
+        let Some(slot) = self.birth(&r.head, to, out) else { return };
+        let owner = self.processes.intern(&r.owner);
+        let Some(c) = self.table.get_mut(slot) else { return };
+        let role = if to == State::Listen { Role::Listener } else { Role::Client };
+        if c.role.is_none() {
+            c.role = Some(role);
+        }
+        if c.tuple.family == 0 {
+            c.tuple = r.tuple;
+        }
+        if c.owner.is_none() || c.inferred.0 & Inferred::OWNER != 0 {
+            c.owner = owner;
+            c.inferred.0 &= !Inferred::OWNER;
+        }
+        if c.inode == 0 {
+            c.inode = r.owner.inode;
+        }
+        if c.fd < 0 {
+            c.fd = r.owner.fd;
+        }
+        if role == Role::Client && c.notes.syn_retrans == u16::MAX {
+            c.notes.syn_retrans = 0;
+        }
+        if c.state == State::Listen {
+            let tuple = c.tuple;
+            self.listeners.add(&tuple, slot);
+        }
+        self.report_birth(slot, &r.head, from, to, out);
+    }
+
+    /// LISTEN→SYN_RECV: the final ACK of a passive open, not its SYN.
+    pub(super) fn child(&mut self, r: &Child, out: &mut impl Observer) {
+        let Some((from, to)) = self.states(&r.head) else { return };
+        let slot = if r.head.sock == 0 {
+            // Up to Linux 6.12 the child still carries its listener's cookie here and has no remote end yet.
+            let slot = self.insert(&r.head, to, true);
+            if let Some(other) = self.half_open.add_child(r.addr, slot, r.head.ts) {
+                self.table.remove(other);
+                self.stats.phantoms += 1;
+            }
+            slot
+        } else {
+            let Some(slot) = self.birth(&r.head, to, out) else { return };
+            slot
+        };
+        let synacks = self.half_open.take_synacks(&r.tuple);
+        let listener = self.listeners.find(&self.table, &r.tuple);
+        let Some(c) = self.table.get_mut(slot) else { return };
+        moves::set_role(c, Role::Server);
+        if c.tuple.family == 0 {
+            c.tuple = r.tuple;
+        }
+        moves::raise_synacks(c, synacks);
+        if let Some(listener) = listener {
+            owners::inherit(c, listener);
+        }
+        self.report_birth(slot, &r.head, from, to, out);
+    }
+
+    /// The timeline of a birth: a new one, or, where this record is late, the one that began without it. None: the record is
+    /// older than a timeline that has ended.
+    fn birth(&mut self, head: &Head, to: State, out: &mut impl Observer) -> Option<u32> {
+        if head.sock == 0 {
+            self.stats.nonsense += 1;
+            return None;
+        }
+        self.report_row(head.sock, out);
+        let Some(slot) = self.table.find(head.sock) else {
+            if self.ended.covers(head.sock, head.ts) {
+                self.stats.late += 1;
+                return None;
+            }
+            return Some(self.insert(head, to, true));
+        };
+        let c = self.table.get_mut(slot)?;
+        let older = head.ts < c.start_ns || c.notes.found && head.ts == c.start_ns;
+        if older && c.notes.born {
+            // The birth of an earlier timeline, which was already concluded.
+            self.stats.late += 1;
+            return None;
+        }
+        if older {
+            moves::number(c, head, &mut self.stats);
+            self.stats.late += 1;
+            c.notes.born = true;
+            c.preexisting = false;
+            return Some(slot);
+        }
+        self.supersede(slot, head.ts, out);
+        Some(self.insert(head, to, true))
+    }
+
+    /// Report the transition of a birth, and put a late one in front of what is known.
+    fn report_birth(&mut self, slot: u32, head: &Head, from: State, to: State, out: &mut impl Observer) {
+        let Some(c) = self.table.get_mut(slot) else { return };
+        if head.ts < c.start_ns || c.notes.found {
+            moves::insert_late(c, from, to, head.ts);
+        }
+        self.report(slot, &moves::plain(head, from, to, None), out);
+    }
+
+    /// A record of a socket in the middle of its life: a timeline whose beginning is not known. None where the record is of
+    /// one that is over.
+    pub(super) fn begin(&mut self, head: &Head, state: State) -> Option<u32> {
+        if head.sock == 0 {
+            self.stats.nonsense += 1;
+            return None;
+        }
+        if self.ended.covers(head.sock, head.ts) {
+            self.stats.late += 1;
+            return None;
+        }
+        let slot = self.insert(head, state, false);
+        let starting = self.start.is_some();
+        let c = self.table.get_mut(slot)?;
+        if starting {
+            c.preexisting = true;
+        } else {
+            c.gaps = 1;
+            self.stats.gaps += 1;
+        }
+        c.role = match state {
+            State::SynSent => Some(Role::Client),
+            State::Listen => Some(Role::Listener),
+            State::Established
+            | State::SynRecv
+            | State::FinWait1
+            | State::FinWait2
+            | State::TimeWait
+            | State::Close
+            | State::CloseWait
+            | State::LastAck
+            | State::Closing
+            | State::NewSynRecv => None,
+        };
+        ending::note_state(c, state);
+        Some(slot)
+    }
+
+    /// A new timeline that starts in `state`, with the next id.
+    pub(super) fn insert(&mut self, head: &Head, state: State, born: bool) -> u32 {
+        self.ids += 1;
+        let mut states = Timeline::default();
+        states.push(Entry { state, at: 0, seen: born });
+        let numbered = born && head.flags & flag::SEQ_ABSENT == 0;
+        self.table.insert(Connection {
+            id: self.ids,
+            cookie: head.sock,
+            start_ns: head.ts,
+            tuple: Tuple::default(),
+            owner: None,
+            actor: None,
+            inode: 0,
+            states,
+            handshake: None,
+            fd: -1,
+            gaps: 0,
+            synack_retrans: 0,
+            state,
+            role: None,
+            preexisting: false,
+            inferred: Inferred::default(),
+            patterns: Patterns::default(),
+            notes: Notes { seq: head.seq, numbered, born, ..Notes::default() },
+        })
+    }
+
+    /// The socket is gone. A record is made only where CLOSE may not have been the last word.
+    pub(super) fn destroyed(&mut self, head: &Head, out: &mut impl Observer) {
+        self.report_row(head.sock, out);
+        let Some(slot) = self.table.find(head.sock) else { return };
+        let Some(c) = self.table.get_mut(slot) else { return };
+        if head.ts < c.start_ns {
+            self.stats.late += 1;
+            return;
+        }
+        moves::number(c, head, &mut self.stats);
+        let number = c.notes.pending;
+        if self.pending.get(number).is_some_and(|w| w.past_destroy) {
+            return;
+        }
+        self.supersede(slot, head.ts, out);
+    }
+
+    /// Another life begins on this socket, or it is destroyed: what was left of the one before is over.
+    pub(super) fn supersede(&mut self, slot: u32, ts: u64, out: &mut impl Observer) {
+        let Some(c) = self.table.get_mut(slot) else { return };
+        let number = c.notes.pending;
+        if number != u32::MAX {
+            return self.settle(number, out);
+        }
+        c.gaps = c.gaps.saturating_add(1);
+        self.stats.gaps += 1;
+        let end = ending::unseen(c);
+        self.over(slot, ts, end, 0, None, out);
+    }
+
+    /// Report a connection that is over and forget it.
+    pub(super) fn over(
+        &mut self,
+        slot: u32,
+        ts: u64,
+        end: End,
+        errno: u8,
+        counters: Option<Counters>,
+        out: &mut impl Observer,
+    ) {
+        let Some(c) = self.table.get(slot) else { return };
+        if c.role != Some(Role::Listener) {
+            out.connection(c, &ending::conclude(c, ts, end, errno, counters));
+        }
+        self.remove(slot, ts);
+    }
+
+    /// Forget a timeline and note that it ended at `ts`.
+    pub(super) fn remove(&mut self, slot: u32, ts: u64) {
+        let Some(c) = self.table.get(slot) else { return };
+        self.ended.add(c.cookie, ts);
+        if let Some(start) = &mut self.start {
+            start.ended(c.cookie);
+        }
+        if c.role == Some(Role::Listener) {
+            let tuple = c.tuple;
+            self.listeners.remove(&tuple, slot);
+        }
+        self.table.remove(slot);
+    }
+
+    /// Decide a pending end with what is known now.
+    pub(super) fn settle(&mut self, number: u32, out: &mut impl Observer) {
+        let Some(w) = self.pending.take(number) else { return };
+        let Some(c) = self.table.get(w.slot).filter(|c| c.notes.pending == number) else { return };
+        let end = if c.notes.rst_sent { End::RstSent } else { w.otherwise };
+        self.over(w.slot, w.ts, end, w.errno, Some(w.counters), out);
+    }
+
+    /// Decide the ends that no RST will explain any more, in the order of closing.
+    pub(super) fn expire(&mut self, now: u64, out: &mut impl Observer) {
+        while let Some(number) = self.pending.expired(now) {
+            self.settle(number, out);
+        }
+    }
+
+    /// Report a transition, and whether it is one that cannot be.
+    pub(super) fn report(&mut self, slot: u32, t: &Transition, out: &mut impl Observer) {
+        let Some(c) = self.table.get(slot) else { return };
+        out.transition(c, t);
+        let (from, to) = t.kernel.unwrap_or((t.from, t.to));
+        if !super::arcs::legal(from, to) {
+            self.stats.impossible += 1;
+            out.impossible(c, t);
+        }
+    }
+}

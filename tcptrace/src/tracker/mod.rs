@@ -1,0 +1,204 @@
+//! Events → changes: one timeline for every connection, from its first record to its last.
+//!
+//! Pure: no I/O, no clock; time comes from the events. What it concludes goes to a [`model::Observer`](crate::model::Observer)
+//! in the order of events. Sockets are known by their cookies, on which several timelines may follow each other; addresses
+//! are reused at once and name nothing.
+//!
+//! | file | |
+//! |---|---|
+//! | `lives` | births and deaths of timelines |
+//! | `moves` | transitions, in order and late |
+//! | `marks` | what happens to a connection without changing its state |
+//! | `ending` | how it ended, who closed |
+//! | `pending` | ends that are decided by what follows CLOSE |
+//! | `half_open` | what is known before there is a cookie |
+//! | `owners` | processes and listeners |
+//! | `snapshot` | rows of the start snapshot |
+//! | `arcs` | which transitions there are |
+//! | `table` | the memory |
+
+mod arcs;
+mod ending;
+mod half_open;
+mod lives;
+mod marks;
+mod moves;
+mod owners;
+mod pending;
+mod snapshot;
+mod table;
+
+use crate::{
+    decode::Event,
+    model::{End, Observer, Role},
+};
+use half_open::HalfOpen;
+use lives::Ended;
+use moves::Detail;
+use owners::{Listeners, Processes};
+use pending::Queue;
+use snapshot::Start;
+use table::Table;
+
+/// Counts of what a [`Tracker`] saw.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Events taken.
+    pub events: u64,
+    /// Records of sockets that were lost, as far as numbers and states tell.
+    pub gaps: u64,
+    /// Records that came after later ones of their socket.
+    pub late: u64,
+    /// Transitions that neither RFC 9293 nor Linux knows.
+    pub impossible: u64,
+    /// Children that never became connections: they lost the race for their request, or never got a cookie.
+    pub phantoms: u64,
+    /// Records with a state that no kernel has, or without the cookie that their kind must have.
+    pub nonsense: u64,
+}
+
+/// See the module.
+pub struct Tracker {
+    table: Table,
+    processes: Processes,
+    listeners: Listeners,
+    half_open: HalfOpen,
+    pending: Queue,
+    ended: Ended,
+    /// Until the start snapshot is complete.
+    start: Option<Box<Start>>,
+    ids: u64,
+    stats: Stats,
+}
+
+impl Default for Tracker {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Tracker {
+    /// A tracker that knows nothing. Until the event that completes the start snapshot, a socket that turns up in the middle
+    /// of its life counts as preexisting; afterwards, as one whose earlier records were lost.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            table: Table::new(),
+            processes: Processes::default(),
+            listeners: Listeners::default(),
+            half_open: HalfOpen::default(),
+            pending: Queue::default(),
+            ended: Ended::default(),
+            start: Some(Box::default()),
+            ids: 0,
+            stats: Stats::default(),
+        }
+    }
+
+    /// Take the next event; what follows from it goes to `out`.
+    #[inline]
+    pub fn event(&mut self, event: &Event<'_>, out: &mut impl Observer) {
+        self.stats.events += 1;
+        if !self.pending.is_empty() {
+            self.expire(time(event), out);
+        }
+        match event {
+            Event::State(head) => self.transition(head, Detail::None, out),
+            Event::Open(r) => self.open(r, out),
+            Event::Child(r) => self.child(r, out),
+            Event::Established(r) => self.transition(&r.head, Detail::Established(r), out),
+            Event::Closed(r) => self.transition(&r.head, Detail::Closed(r), out),
+            Event::Accepted(r) => self.accepted(r, out),
+            Event::Actor(r) => self.actor(r, out),
+            Event::Destroyed(head) => self.destroyed(head, out),
+            Event::ResetSent(head) => self.reset_sent(head, out),
+            Event::ResetReceived(head) => self.reset_received(head, out),
+            Event::Retransmit(head) => self.retransmit(head, out),
+            Event::SynAckRetransmit(r) => self.half_open.synack(&r.tuple, r.retrans),
+            Event::Error(head) => self.error(head, out),
+            Event::Socket(r) => self.socket(r, out),
+            Event::Holder(r) => self.holder(r),
+            Event::Request(r) | Event::TimeWait(r) => self.mini_socket(r, out),
+            Event::Snapshot(_, fact) => self.snapshot_complete(fact, out),
+            Event::Tick(ts) => self.tick(*ts),
+            Event::Start(_) | Event::Clock(_) | Event::Loss(..) | Event::End(..) => {}
+        }
+    }
+
+    /// The run ended at `ts`: report what is still open, in the order of ids, and forget everything. Listeners are no
+    /// connections.
+    pub fn finish(&mut self, ts: u64, out: &mut impl Observer) {
+        self.report_rows(0, out);
+        while let Some(number) = self.pending.oldest() {
+            self.settle(number, out);
+        }
+        let mut open: Vec<(u64, u32)> = self.table.slots().map(|(slot, c)| (c.id, slot)).collect();
+        open.sort_unstable();
+        for (_, slot) in open {
+            if let Some(c) = self.table.get(slot)
+                && c.role != Some(Role::Listener)
+                && c.cookie != 0
+            {
+                out.connection(c, &ending::conclude(c, ts.max(c.start_ns), End::Open, 0, None));
+            }
+            self.table.remove(slot);
+        }
+        let (stats, ids) = (self.stats, self.ids);
+        *self = Self { stats, ids, start: None, ..Self::new() };
+    }
+
+    /// Forget a socket without a word: it turned out not to be wanted, and the kernel will not tell of its end.
+    pub fn forget(&mut self, cookie: u64) {
+        if let Some(slot) = self.table.find(cookie)
+            && let Some(c) = self.table.get(slot)
+        {
+            self.pending.take(c.notes.pending);
+            self.remove(slot, 0);
+        }
+    }
+
+    /// Timelines that are not over: connections and listeners.
+    #[must_use]
+    pub fn live(&self) -> usize {
+        self.table.live()
+    }
+
+    /// What was counted so far.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.stats
+    }
+
+    fn tick(&mut self, now: u64) {
+        self.processes.prune();
+        for slot in self.half_open.expire_children(now) {
+            self.table.remove(slot);
+            self.stats.phantoms += 1;
+        }
+    }
+}
+
+/// CLOCK_MONOTONIC of an event; 0 where it has none, or (rows of the snapshot) none that time may follow.
+fn time(event: &Event<'_>) -> u64 {
+    match event {
+        Event::State(h)
+        | Event::Destroyed(h)
+        | Event::ResetSent(h)
+        | Event::ResetReceived(h)
+        | Event::Retransmit(h)
+        | Event::Error(h) => h.ts,
+        Event::Open(r) => r.head.ts,
+        Event::Child(r) => r.head.ts,
+        Event::Established(r) => r.head.ts,
+        Event::Closed(r) => r.head.ts,
+        Event::Accepted(r) | Event::Actor(r) => r.head.ts,
+        Event::SynAckRetransmit(r) => r.head.ts,
+        Event::Snapshot(ts, _) | Event::Loss(ts, _) | Event::Tick(ts) | Event::End(ts, _) => *ts,
+        Event::Socket(_)
+        | Event::Holder(_)
+        | Event::Request(_)
+        | Event::TimeWait(_)
+        | Event::Start(_)
+        | Event::Clock(_) => 0,
+    }
+}

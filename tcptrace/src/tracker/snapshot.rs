@@ -1,0 +1,275 @@
+//! The start snapshot: sockets that existed before the stream of records, merged with it by cookie and time.
+//!
+//! A row makes a timeline at once, so that records which follow find it, but is reported only when its owner can be known:
+//! when the snapshot is complete, or right before the first change of the socket.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+
+use tcptrace_common::record::{MiniSocket, Owned, Socket, Tuple, flag};
+
+use super::{Tracker, ending, moves, owners};
+use crate::{
+    frame::fact,
+    model::{Connection, Found, Inferred, Mini, Observer, Process, Role, State},
+};
+
+/// What is kept until the snapshot is complete.
+#[derive(Default)]
+pub(super) struct Start {
+    rows: Vec<Row>,
+    /// Cookie → place in `rows` of one that was not reported.
+    unreported: HashMap<u64, usize>,
+    holders: BTreeMap<Key, Holder>,
+    /// Cookies whose timelines ended: a row of one is older than its end.
+    ended: HashSet<u64>,
+    mini: HashSet<(Tuple, u64)>,
+}
+
+struct Row {
+    cookie: u64,
+    found: Found,
+    jiffies: u32,
+    active: u32,
+    flags: u16,
+}
+
+/// A descriptor can be met before its socket has a cookie; then the inode joins them.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Key {
+    Cookie(u64),
+    Inode(u64),
+}
+
+/// Who has a socket open: the process that started first, and whether there are others.
+struct Holder {
+    process: Arc<Process>,
+    fd: i32,
+    inode: u64,
+    shared: bool,
+}
+
+impl Start {
+    pub fn ended(&mut self, cookie: u64) {
+        self.ended.insert(cookie);
+        self.unreported.remove(&cookie);
+    }
+
+    fn holder(&self, c: &Connection) -> Option<&Holder> {
+        let by_inode = || self.holders.get(&Key::Inode(c.inode)).filter(|_| c.inode != 0);
+        self.holders.get(&Key::Cookie(c.cookie)).or_else(by_inode)
+    }
+}
+
+impl Tracker {
+    /// A socket that exists.
+    pub(super) fn socket(&mut self, r: &Socket, out: &mut impl Observer) {
+        let head = &r.head;
+        let Some((state, _)) = self.states(head) else { return };
+        if state == State::Close || head.sock == 0 {
+            return;
+        }
+        let known = self.table.find(head.sock);
+        let slot = match known {
+            Some(slot) => slot,
+            None if self.start.as_ref().is_some_and(|s| s.ended.contains(&head.sock)) => return,
+            None => {
+                let Some(slot) = self.begin(head, state) else { return };
+                slot
+            }
+        };
+        let Some(c) = self.table.get_mut(slot) else { return };
+        // Nothing that the stream said is changed by a row; a timeline whose birth was seen is no concern of the snapshot's.
+        if c.notes.born || c.notes.found {
+            return;
+        }
+        c.preexisting = true;
+        c.notes.found = known.is_none();
+        if known.is_none() {
+            self.stats.gaps -= u64::from(c.gaps);
+            c.gaps = 0;
+            c.notes.seq = head.seq;
+            c.notes.numbered = true;
+        }
+        if c.tuple.family == 0 {
+            c.tuple = r.tuple;
+        }
+        let shaken = !matches!(state, State::Listen | State::SynSent | State::SynRecv | State::NewSynRecv);
+        if c.handshake.is_none() && shaken {
+            c.handshake = Some(r.handshake);
+            if c.role == Some(Role::Server) {
+                moves::set_role(c, Role::Server);
+            }
+        }
+        if c.inode == 0 {
+            c.inode = r.inode;
+        }
+        if state == State::Listen && c.state == State::Listen {
+            let tuple = c.tuple;
+            self.listeners.add(&tuple, slot);
+        }
+        let listens = state == State::Listen;
+        let row = Row {
+            cookie: head.sock,
+            found: Found {
+                ts: head.ts,
+                unread: r.counters.unread,
+                unsent: r.counters.unsent,
+                idle_us: None,
+                syn_queue: listens.then_some(r.syn_queue),
+                counters: r.counters,
+            },
+            jiffies: r.jiffies,
+            active: if listens { 0 } else { r.active },
+            flags: head.flags,
+        };
+        match &mut self.start {
+            Some(start) => {
+                if !start.unreported.contains_key(&head.sock) {
+                    start.unreported.insert(head.sock, start.rows.len());
+                    start.rows.push(row);
+                }
+            }
+            None => self.report_found(&row, 0, out),
+        }
+    }
+
+    /// A process that has a socket open.
+    pub(super) fn holder(&mut self, r: &Owned) {
+        let Some(start) = &mut self.start else { return };
+        let Some(process) = self.processes.intern(&r.owner) else { return };
+        let key = match (r.head.sock, r.owner.inode) {
+            (0, 0) => return,
+            (0, inode) => Key::Inode(inode),
+            (cookie, _) => Key::Cookie(cookie),
+        };
+        let (fd, inode) = (r.owner.fd, r.owner.inode);
+        let Some(holder) = start.holders.get_mut(&key) else {
+            start.holders.insert(key, Holder { process, fd, inode, shared: false });
+            return;
+        };
+        holder.shared |= holder.process.pid != process.pid;
+        if (process.started, process.pid) < (holder.process.started, holder.process.pid) {
+            *holder = Holder { process, fd, inode, shared: holder.shared };
+        }
+    }
+
+    /// A half-open request or a TIME_WAIT remnant that exists.
+    pub(super) fn mini_socket(&mut self, r: &MiniSocket, out: &mut impl Observer) {
+        let Some((state, _)) = self.states(&r.head) else { return };
+        let cookie = r.head.sock;
+        if let Some(start) = &mut self.start
+            && (cookie != 0 && start.ended.contains(&cookie) || !start.mini.insert((r.tuple, cookie)))
+        {
+            return;
+        }
+        if self.table.find(cookie).is_some() {
+            return;
+        }
+        self.ids += 1;
+        out.mini_socket(&Mini { ts: r.head.ts, id: self.ids, cookie, state, tuple: r.tuple, retrans: r.retrans });
+    }
+
+    /// Every row has come.
+    pub(super) fn snapshot_complete(&mut self, fact: &fact::Snapshot, out: &mut impl Observer) {
+        self.report_rows(fact.hz, out);
+    }
+
+    /// Report what was not yet reported, in the order of time, and go on without a snapshot.
+    pub(super) fn report_rows(&mut self, hz: u32, out: &mut impl Observer) {
+        let Some(start) = &mut self.start else { return };
+        let mut rows = std::mem::take(&mut start.rows);
+        let unreported = std::mem::take(&mut start.unreported);
+        let mut order: Vec<usize> = unreported.into_values().collect();
+        order.sort_unstable_by_key(|&i| rows.get(i).map(|row| (row.found.ts, i)));
+        // A listener's owner is its children's.
+        for row in order.iter().filter_map(|&i| rows.get(i)) {
+            self.adopt(row.cookie);
+        }
+        for i in order {
+            if let Some(row) = rows.get_mut(i) {
+                self.report_found(row, hz, out);
+            }
+        }
+        self.adopt_changed(out);
+        self.start = None;
+    }
+
+    /// Report the row of a socket before its first change.
+    #[inline]
+    pub(super) fn report_row(&mut self, cookie: u64, out: &mut impl Observer) {
+        if self.start.is_some() {
+            self.report_row_now(cookie, out);
+        }
+    }
+
+    fn report_row_now(&mut self, cookie: u64, out: &mut impl Observer) {
+        let Some(start) = &mut self.start else { return };
+        let Some(i) = start.unreported.remove(&cookie) else { return };
+        let Some(row) = start.rows.get(i) else { return };
+        let row = Row { ..*row };
+        self.adopt(cookie);
+        self.report_found(&row, 0, out);
+    }
+
+    /// Give a socket the process that has it open.
+    fn adopt(&mut self, cookie: u64) -> bool {
+        let (Some(start), Some(slot)) = (&self.start, self.table.find(cookie)) else { return false };
+        let Some(c) = self.table.get_mut(slot) else { return false };
+        if c.owner.is_some() && c.inferred.0 & Inferred::OWNER == 0 {
+            return false;
+        }
+        let Some(holder) = start.holder(c) else { return false };
+        c.owner = Some(Arc::clone(&holder.process));
+        c.fd = holder.fd;
+        if c.inode == 0 {
+            c.inode = holder.inode;
+        }
+        c.inferred.0 &= !Inferred::OWNER;
+        if holder.shared {
+            c.inferred.0 |= Inferred::OWNER;
+        }
+        true
+    }
+
+    /// Holders of sockets that the stream told of first.
+    fn adopt_changed(&mut self, out: &mut impl Observer) {
+        let Some(start) = &self.start else { return };
+        let cookies = start.holders.keys().filter_map(|key| match key {
+            Key::Cookie(cookie) => Some(*cookie),
+            Key::Inode(_) => None,
+        });
+        let ownerless = |cookie: &u64| {
+            self.table.find(*cookie).and_then(|slot| self.table.get(slot)).is_some_and(|c| c.owner.is_none())
+        };
+        let cookies: Vec<u64> = cookies.filter(ownerless).collect();
+        for cookie in cookies {
+            if self.adopt(cookie)
+                && let Some(c) = self.table.find(cookie).and_then(|slot| self.table.get(slot))
+            {
+                out.owner(c);
+            }
+        }
+    }
+
+    fn report_found(&mut self, row: &Row, hz: u32, out: &mut impl Observer) {
+        let Some(slot) = self.table.find(row.cookie) else { return };
+        let Some(c) = self.table.get(slot) else { return };
+        let listener = if c.role.is_none() { self.listeners.find(&self.table, &c.tuple) } else { None };
+        let Some(c) = self.table.get_mut(slot) else { return };
+        if let Some(listener) = listener {
+            moves::set_role(c, Role::Server);
+            c.inferred.0 |= Inferred::ROLE;
+            // Without a `struct socket` and not orphaned: it waits in the accept queue.
+            if row.flags & flag::NO_SOCKET != 0 && row.flags & flag::DEAD == 0 {
+                owners::inherit(c, listener);
+            }
+        }
+        ending::note_self_connect(c);
+        let idle = (row.active != 0 && hz != 0).then(|| {
+            let ticks = row.jiffies.wrapping_sub(row.active) as i32;
+            u64::from(ticks.max(0) as u32) * 1_000_000 / u64::from(hz)
+        });
+        out.socket(c, &Found { idle_us: idle, ..row.found });
+    }
+}

@@ -1,0 +1,152 @@
+//! Live connections: a slab in chunks, which grows without copying, and an index by cookie.
+
+use hashbrown::HashTable;
+
+use crate::model::Connection;
+
+const CHUNK: usize = 1024;
+const NO_SLOT: u32 = u32::MAX;
+
+#[expect(clippy::large_enum_variant, reason = "free slots are there to be filled")]
+enum Slot {
+    Live(Connection),
+    /// The next free slot, or [`NO_SLOT`].
+    Free(u32),
+}
+
+/// The index takes at most 12 more.
+const _: () = assert!(size_of::<Slot>() <= 256);
+
+/// See the module. Slots are numbers; one that is reused must be told apart by the connection's id.
+pub(super) struct Table {
+    /// Each has room for [`CHUNK`] slots from the start and never moves.
+    chunks: Vec<Vec<Slot>>,
+    free: u32,
+    index: HashTable<u32>,
+    live: usize,
+}
+
+impl Table {
+    pub fn new() -> Self {
+        Self { chunks: Vec::new(), free: NO_SLOT, index: HashTable::new(), live: 0 }
+    }
+
+    /// Connections, those without a cookie included.
+    pub fn live(&self) -> usize {
+        self.live
+    }
+
+    /// The slot of a cookie. 0 is no cookie.
+    #[inline]
+    pub fn find(&self, cookie: u64) -> Option<u32> {
+        self.index.find(hash(cookie), |&slot| cookie_at(&self.chunks, slot) == cookie).copied()
+    }
+
+    #[inline]
+    pub fn get(&self, slot: u32) -> Option<&Connection> {
+        match self.chunks.get(slot as usize / CHUNK)?.get(slot as usize % CHUNK)? {
+            Slot::Live(c) => Some(c),
+            Slot::Free(_) => None,
+        }
+    }
+
+    #[inline]
+    pub fn get_mut(&mut self, slot: u32) -> Option<&mut Connection> {
+        match self.chunks.get_mut(slot as usize / CHUNK)?.get_mut(slot as usize % CHUNK)? {
+            Slot::Live(c) => Some(c),
+            Slot::Free(_) => None,
+        }
+    }
+
+    /// Add a connection. Its cookie, if it has one, must not be in the table.
+    pub fn insert(&mut self, c: Connection) -> u32 {
+        let cookie = c.cookie;
+        let slot = self.store(c);
+        self.live += 1;
+        if cookie != 0 {
+            self.enter(cookie, slot);
+        }
+        slot
+    }
+
+    /// Give a connection that has none its cookie, which must not be in the table.
+    pub fn set_cookie(&mut self, slot: u32, cookie: u64) {
+        if let Some(c) = self.get_mut(slot)
+            && c.cookie == 0
+            && cookie != 0
+        {
+            c.cookie = cookie;
+            self.enter(cookie, slot);
+        }
+    }
+
+    /// Forget a connection.
+    pub fn remove(&mut self, slot: u32) {
+        let Some(Slot::Live(c)) = self.slot_mut(slot) else { return };
+        let cookie = c.cookie;
+        if cookie != 0
+            && let Ok(entry) = self.index.find_entry(hash(cookie), |&s| s == slot)
+        {
+            entry.remove();
+        }
+        let next = self.free;
+        if let Some(place) = self.slot_mut(slot) {
+            *place = Slot::Free(next);
+            self.free = slot;
+            self.live -= 1;
+        }
+    }
+
+    /// Every slot in use.
+    pub fn slots(&self) -> impl Iterator<Item = (u32, &Connection)> {
+        self.chunks.iter().enumerate().flat_map(|(i, chunk)| {
+            chunk.iter().enumerate().filter_map(move |(j, slot)| match slot {
+                Slot::Live(c) => Some(((i * CHUNK + j) as u32, c)),
+                Slot::Free(_) => None,
+            })
+        })
+    }
+
+    fn slot_mut(&mut self, slot: u32) -> Option<&mut Slot> {
+        self.chunks.get_mut(slot as usize / CHUNK)?.get_mut(slot as usize % CHUNK)
+    }
+
+    fn store(&mut self, c: Connection) -> u32 {
+        let slot = self.free;
+        if let Some(place) = self.slot_mut(slot) {
+            let next = match place {
+                Slot::Free(next) => *next,
+                Slot::Live(_) => NO_SLOT,
+            };
+            *place = Slot::Live(c);
+            self.free = next;
+            return slot;
+        }
+        if self.chunks.last().is_none_or(|chunk| chunk.len() == CHUNK) {
+            self.chunks.push(Vec::with_capacity(CHUNK));
+        }
+        let before = (self.chunks.len() - 1) * CHUNK;
+        let chunk = self.chunks.last_mut().expect("a chunk with room was just made sure of");
+        chunk.push(Slot::Live(c));
+        (before + chunk.len() - 1) as u32
+    }
+
+    fn enter(&mut self, cookie: u64, slot: u32) {
+        let chunks = &self.chunks;
+        self.index.insert_unique(hash(cookie), slot, |&s| hash(cookie_at(chunks, s)));
+    }
+}
+
+fn cookie_at(chunks: &[Vec<Slot>], slot: u32) -> u64 {
+    match chunks.get(slot as usize / CHUNK).and_then(|chunk| chunk.get(slot as usize % CHUNK)) {
+        Some(Slot::Live(c)) => c.cookie,
+        Some(Slot::Free(_)) | None => 0,
+    }
+}
+
+/// Cookies are handed out in sequence, and not by an attacker: an odd factor spreads them without collisions.
+#[inline]
+fn hash(cookie: u64) -> u64 {
+    let h = cookie.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    h ^ h >> 32
+}

@@ -1,0 +1,23 @@
+//! Live tests: the binary against the running kernel, in network namespaces that the tests make and remove.
+//!
+//! They need root, iproute2, curl, nginx, and libbpf-tools' `tcpstates`. Every connection is asserted whole: its states in
+//! order, its process, its role, how it ended, who closed first, its byte counts. Tests named `quick_…` are the fastest.
+
+#[path = "live/close.rs"]
+mod close;
+#[path = "live/compare.rs"]
+mod compare;
+#[path = "live/filters.rs"]
+mod filters;
+#[path = "live/open.rs"]
+mod open;
+#[path = "live/process.rs"]
+mod process;
+#[path = "live/recording.rs"]
+mod recording;
+#[path = "live/refusals.rs"]
+mod refusals;
+#[path = "live/start.rs"]
+mod start;
+#[path = "live/support/mod.rs"]
+mod support;

@@ -1,0 +1,278 @@
+//! Recordings: what they give back, whole or damaged.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    path::Path,
+    process::{Command, Output, Stdio},
+};
+
+use tcptrace::recording::format::{FileHeader, HEADER, VERSION};
+use zerocopy::{FromBytes, IntoBytes};
+
+use crate::support::{
+    netns::Netns,
+    process,
+    run::{Run, parse},
+    socket::{Pair, Sock, close_in_order, local, pair},
+    tracer::{Tracer, netns_list, replay, tcptrace, traced},
+    wait_until,
+};
+
+/// Some of everything.
+fn mixed(ns: &Netns) {
+    for port in 7501..7511 {
+        let Pair { listener, client, server } = pair(ns, local(port));
+        client.send(b"request");
+        server.receive(7);
+        server.send(&[b'a'; 5000]);
+        client.receive(5000);
+        if port % 3 == 0 {
+            client.linger_zero();
+            client.close();
+            server.close();
+        } else {
+            close_in_order(client, server);
+        }
+        listener.close();
+        Sock::new(ns, local(port)).connect(local(port)).expect_err("nobody listens");
+    }
+    ns.quiet();
+}
+
+fn from(command: &str, file: &Path) -> Output {
+    process::output(tcptrace().args([command, "--json", "--from"]).arg(file))
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).expect("UTF-8")
+}
+
+/// Status and a single line of complaint that holds all of `words`.
+fn complains(output: &Output, status: i32, words: &[&str]) {
+    let err = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(status), "{err}");
+    assert_eq!(err.lines().count(), 1, "one line: {err}");
+    for word in words {
+        assert!(err.contains(word), "{word:?} in {err}");
+    }
+}
+
+#[test]
+fn live_output_and_replay_are_the_same_bytes() {
+    let run = traced(mixed);
+    assert_eq!(replay("trace", &run.recording), run.text);
+    assert_eq!(replay("trace", &run.recording), run.text, "every time");
+    assert_eq!(replay("conns", &run.recording), run.conns_text, "every time");
+    // From a pipe too.
+    let mut stdin = tcptrace();
+    stdin.args(["conns", "--json", "--from", "-"]);
+    let mut child =
+        process::spawn(stdin.stdin(fs::File::open(&run.recording).expect("the recording")).stdout(Stdio::piped()));
+    let mut piped = String::new();
+    std::io::Read::read_to_string(&mut child.child().stdout.take().expect("piped"), &mut piped).expect("UTF-8");
+    assert!(child.wait().success());
+    assert_eq!(piped, run.conns_text);
+}
+
+#[test]
+fn live_conns_and_replay_are_the_same_bytes() {
+    let ns = Netns::new();
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let (out, file) = (dir.path().join("out"), dir.path().join("conns.rec"));
+    let mut command = tcptrace();
+    command.args(["conns", "--json", "--netns", &netns_list(&[&ns]), "--record"]).arg(&file);
+    let mut child = process::spawn(command.stdout(fs::File::create(&out).expect("our directory")));
+    wait_until("the line `start`", || fs::read_to_string(&out).expect("our file").contains("\"start\""));
+    mixed(&ns);
+    child.signal(libc::SIGTERM);
+    assert!(child.wait().success());
+    let live = fs::read_to_string(&out).expect("our file");
+    assert_eq!(replay("conns", &file), live);
+    assert_eq!(parse(&live).iter().filter(|l| l["type"] == "connection" && l["role"] != "listener").count(), 30);
+}
+
+#[test]
+fn record_alone_is_enough() {
+    let ns = Netns::new();
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let file = dir.path().join("only.rec");
+    let mut command = tcptrace();
+    command.args(["record", "--netns", &netns_list(&[&ns])]).arg(&file);
+    let mut child = process::spawn(command.stdout(Stdio::null()).stderr(Stdio::piped()));
+    // It says on stderr that it records once it does.
+    let mut stderr = BufReader::new(child.child().stderr.take().expect("piped"));
+    let mut line = String::new();
+    stderr.read_line(&mut line).expect("UTF-8");
+    assert!(line.contains("only.rec"), "{line}");
+    mixed(&ns);
+    child.signal(libc::SIGINT);
+    assert!(child.wait().success());
+    let conns = replay("conns", &file);
+    assert_eq!(parse(&conns).iter().filter(|l| l["type"] == "connection" && l["role"] != "listener").count(), 30);
+    assert!(conns.ends_with('\n') && conns.lines().last().is_some_and(|l| l.contains("\"summary\"")), "{conns}");
+}
+
+/// The lines of `part` must be the first ones of `whole`, those about the end of a run aside.
+fn is_prefix(part: &str, whole: &str) -> usize {
+    let transitions = |text: &str| {
+        text.lines().filter(|l| l.contains("\"type\":\"transition\"")).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let (part, whole) = (transitions(part), transitions(whole));
+    assert!(whole.starts_with(&part), "{} lines are not the first of {}", part.len(), whole.len());
+    part.len()
+}
+
+#[test]
+fn cut_off_anywhere() {
+    let run = traced(mixed);
+    let whole = fs::read(&run.recording).expect("the recording");
+    let cut = run.recording.with_file_name("cut.rec");
+    let mut most = 0;
+    for percent in [30, 60, 90, 99] {
+        fs::write(&cut, &whole[..whole.len() * percent / 100]).expect("our directory");
+        let output = from("trace", &cut);
+        complains(&output, 1, &["cut.rec", "cut off"]);
+        most = most.max(is_prefix(text(&output.stdout), &run.text));
+    }
+    fs::write(&cut, &whole[..whole.len() - 1]).expect("our directory");
+    let output = from("trace", &cut);
+    complains(&output, 1, &["cut.rec", "cut off"]);
+    is_prefix(text(&output.stdout), &run.text);
+}
+
+#[test]
+fn killed_while_recording() {
+    let ns = Netns::new();
+    let tracer = Tracer::start(&[&ns]);
+    mixed(&ns);
+    tracer.wait_for("the last connection", |l| l["type"] == "transition" && l["rport"] == 7510);
+    let (dir, file) = tracer.kill();
+    let output = from("conns", &file);
+    complains(&output, 1, &["trace.rec", "cut off"]);
+    let conns = parse(text(&output.stdout));
+    assert!(conns.iter().all(|l| l["type"] != "connection" || l["gaps"] == 0), "{conns:?}");
+    drop(dir);
+}
+
+/// The recording with one bit of the byte at `percent` of it turned over.
+fn flipped(run: &Run, percent: usize) -> Output {
+    let mut bytes = fs::read(&run.recording).expect("the recording");
+    let at = bytes.len() * percent / 100;
+    bytes[at] ^= 0x10;
+    let file = run.recording.with_file_name("flipped.rec");
+    fs::write(&file, bytes).expect("our directory");
+    from("trace", &file)
+}
+
+#[test]
+fn one_bit_turned_over() {
+    let run = traced(mixed);
+    for percent in [20, 50, 80] {
+        let output = flipped(&run, percent);
+        complains(&output, 1, &["flipped.rec"]);
+        for line in parse(text(&output.stdout)).iter().filter(|l| l["type"] == "transition") {
+            assert!(run.lines.contains(line), "made up: {line}");
+        }
+    }
+}
+
+#[test]
+fn quick_not_a_recording() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let file = dir.path().join("file.txt");
+    for content in [&b""[..], b"x", b"just some text\n", &[0; 4096]] {
+        fs::write(&file, content).expect("our directory");
+        let output = from("trace", &file);
+        complains(&output, 1, &["file.txt", "not a tcptrace recording"]);
+        assert!(output.stdout.is_empty());
+    }
+    let output = from("trace", &dir.path().join("nothing"));
+    complains(&output, 1, &["nothing"]);
+    complains(&from("trace", dir.path()), 1, &[dir.path().to_str().expect("UTF-8")]);
+}
+
+#[test]
+fn newer_version() {
+    let run = traced(|_| {});
+    let mut bytes = fs::read(&run.recording).expect("the recording");
+    let (header, _) = FileHeader::read_from_prefix(&bytes).expect("a header");
+    let newer =
+        FileHeader { version: (VERSION + 1).into(), program: *b"99.0.0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0", ..header }
+            .sealed();
+    bytes[..HEADER].copy_from_slice(newer.as_bytes());
+    let file = run.recording.with_file_name("newer.rec");
+    fs::write(&file, bytes).expect("our directory");
+    let output = from("trace", &file);
+    complains(&output, 1, &["newer.rec", "newer", &(VERSION + 1).to_string()]);
+    assert!(output.stdout.is_empty());
+}
+
+#[test]
+fn full_disk() {
+    let ns = Netns::new();
+    let mut command = tcptrace();
+    command.args(["record", "--netns", &netns_list(&[&ns]), "/dev/full"]);
+    let mut child = process::spawn(command.stdout(Stdio::null()).stderr(Stdio::piped()));
+    let stderr = child.child().stderr.take().expect("piped");
+    wait_until("the recorder to give up", || {
+        Sock::new(&ns, local(9)).connect(local(9)).expect_err("nobody listens");
+        child.child().try_wait().expect("our child").is_some()
+    });
+    assert_eq!(child.wait().code(), Some(1));
+    let err: Vec<_> = BufReader::new(stderr).lines().map_while(Result::ok).collect();
+    assert!(err.last().is_some_and(|l| l.contains("/dev/full") && l.contains("No space left")), "{err:?}");
+}
+
+#[test]
+fn full_disk_leaves_whole_blocks() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let ns = Netns::new();
+    // A file system of one page, seen by the tracer alone; its content is copied out when the tracer has given up.
+    let script = "mount -t tmpfs -o size=4k tmpfs \"$1\" && { \"$0\" record --netns \"$2\" \"$1/small.rec\"; r=$?; \
+                  cat \"$1/small.rec\" >\"$3\"; exit $r; }";
+    let (mount, copy) = (dir.path().join("mount"), dir.path().join("copy.rec"));
+    fs::create_dir(&mount).expect("our directory");
+    let mut command = Command::new("unshare");
+    command
+        .args(["-m", "sh", "-c", script])
+        .arg(tcptrace().get_program())
+        .arg(&mount)
+        .arg(netns_list(&[&ns]))
+        .arg(&copy);
+    let mut child = process::spawn(command.stdout(Stdio::null()).stderr(Stdio::null()));
+    wait_until("the recorder to give up", || {
+        for _ in 0..50 {
+            Sock::new(&ns, local(9)).connect(local(9)).expect_err("nobody listens");
+        }
+        child.child().try_wait().expect("our child").is_some()
+    });
+    assert_eq!(child.wait().code(), Some(1));
+    let output = from("trace", &copy);
+    complains(&output, 1, &["copy.rec", "cut off"]);
+    parse(text(&output.stdout));
+}
+
+#[test]
+fn closed_pipe() {
+    let ns = Netns::new();
+    for command in ["trace", "conns"] {
+        let mut tracer = tcptrace();
+        tracer.args([command, "--json", "--netns", &netns_list(&[&ns])]);
+        let mut child = process::spawn(tracer.stdout(Stdio::piped()).stderr(Stdio::piped()));
+        let mut stdout = BufReader::new(child.child().stdout.take().expect("piped"));
+        let mut line = String::new();
+        stdout.read_line(&mut line).expect("UTF-8");
+        assert!(line.contains("\"start\""), "{line}");
+        drop(stdout);
+        wait_until("the tracer to notice", || {
+            Sock::new(&ns, local(9)).connect(local(9)).expect_err("nobody listens");
+            child.child().try_wait().expect("our child").is_some()
+        });
+        let status = child.wait();
+        let mut err = String::new();
+        std::io::Read::read_to_string(&mut child.child().stderr.take().expect("piped"), &mut err).expect("UTF-8");
+        assert_eq!(status.code(), Some(0), "{err}");
+        assert!(!err.contains("panicked") && !err.contains("pipe"), "{err}");
+    }
+}

@@ -1,0 +1,4 @@
+//! Scenario files: one line an event, one line a change.
+
+pub mod events;
+pub mod print;
