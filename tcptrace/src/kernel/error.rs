@@ -51,8 +51,25 @@ pub enum Error {
 }
 
 impl Error {
+    /// Something failed while loading; [`Error::NotPermitted`] where the kernel said EPERM or EACCES.
     pub(crate) fn load(operation: &'static str, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
-        Self::Load { operation, source: source.into() }
+        let source = source.into();
+        let mut cause: Option<&dyn std::error::Error> = Some(&*source);
+        while let Some(error) = cause {
+            if let Some(io) = error.downcast_ref::<std::io::Error>()
+                && io.kind() == std::io::ErrorKind::PermissionDenied
+            {
+                return Self::NotPermitted {
+                    what: format!("{operation}: the kernel refuses bpf() ({io})"),
+                    remedy:
+                        "a seccomp filter or a security module may forbid it: run tcptrace outside of the container or \
+                             sandbox, or allow bpf() in it"
+                            .to_owned(),
+                };
+            }
+            cause = error.source();
+        }
+        Self::Load { operation, source }
     }
 
     pub(crate) fn missing(name: &'static str) -> Self {

@@ -7,12 +7,16 @@ use aya::{
     maps::{Array, ArrayOfMaps, HashMap, LpmTrie, Map, MapData, PerCpuArray, RingBuf, lpm_trie::Key},
 };
 use aya_log::EbpfLogger;
-use tcptrace_common::settings::{CpuStats, Filter, Sides, Syscalls};
+use tcptrace_common::{
+    offsets::ABSENT,
+    settings::{CpuStats, Filter, Sides, Syscalls},
+};
 use zerocopy::IntoBytes;
 
 use super::{
     Error,
-    offsets::Resolved,
+    facts::{Facts, Lockdown},
+    offsets::{self, Absent, Resolved},
     ring::Ring,
     signal::{self, Signal},
     snapshot::Iterators,
@@ -69,11 +73,36 @@ pub(super) struct Stats(pub CpuStats);
 // SAFETY: repr(transparent) over a struct of u64 alone.
 unsafe impl aya::Pod for Stats {}
 
+/// Resolve the fields that the programs read, as far as this kernel lets them.
+///
+/// # Errors
+/// [`Error::KernelUnsupported`] naming a required field; [`Error::Btf`].
+pub fn resolve(facts: &Facts) -> Result<Resolved, Error> {
+    let mut resolved = offsets::from_running_kernel()?;
+    if facts.lockdown == Lockdown::Confidentiality {
+        // Before 6.18 a socket's inode number can be read only with bpf_probe_read_kernel, which lockdown refuses. Direct loads go
+        // on working, so do without this one field.
+        resolved.offsets.socket_inode = ABSENT;
+    }
+    Ok(resolved)
+}
+
+/// Load and attach as a trace would, and let go again: what serves which signal, and what the kernel lacks.
+///
+/// # Errors
+/// As [`load`].
+pub fn try_out(facts: &Facts) -> Result<(Vec<Signal>, Vec<Absent>), Error> {
+    let resolved = resolve(facts)?;
+    let settings = Settings { filter: KernelFilter::default(), buffer: 0, verbose: false };
+    let (loaded, _) = load(&resolved, &settings)?;
+    Ok((loaded.signals, resolved.absent))
+}
+
 /// Load and attach everything that tracing connections needs, and make one ring per possible CPU.
 ///
 /// # Errors
-/// [`Error::KernelUnsupported`] when a signal that everything rests on has no hook; [`Error::Refused`] when the kernel refuses
-/// bpf() altogether; [`Error::Load`] for the rest.
+/// [`Error::Signal`] when a signal that everything rests on has no hook; [`Error::NotPermitted`] when the kernel refuses bpf()
+/// altogether; [`Error::Load`] for the rest.
 pub fn load(resolved: &Resolved, settings: &Settings) -> Result<(Loaded, Vec<Ring>), Error> {
     let btf = Btf::from_sys_fs().map_err(|e| Error::load("reading the kernel's BTF", e))?;
     let cpus = cpu_slots().map_err(|e| Error::load("reading the list of CPUs", e))?;

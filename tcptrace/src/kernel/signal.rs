@@ -9,7 +9,7 @@ use tcptrace_common::settings::program;
 use super::Error;
 
 /// A signal and the hook that serves it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Signal {
     /// What it tells.
     pub name: &'static str,
@@ -150,9 +150,6 @@ fn reason(error: &ProgramError) -> String {
         ProgramError::Btf(_) => "this kernel has no such symbol".to_owned(),
         ProgramError::LoadError { io_error, verifier_log } => {
             let log = verifier_log.to_string();
-            if std::env::var_os("VLOG").is_some() {
-                eprintln!("{log}");
-            }
             let footer = ["processed ", "stack depth ", "verification time "];
             match log.lines().rev().find(|line| !line.is_empty() && !footer.iter().any(|f| line.starts_with(f))) {
                 Some(line) => format!("refused by the verifier: {line}"),

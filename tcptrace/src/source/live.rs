@@ -20,8 +20,8 @@ use crate::{
     kernel::{
         Error,
         audit::{self, Audit},
+        facts::{self, Facts},
         load::{self, Loaded, Settings},
-        offsets::{self, Resolved},
         ring::Merge,
         signal::Signal,
         snapshot::{Iterators, Taken},
@@ -79,9 +79,11 @@ impl Live {
     /// Load, attach, and begin the snapshot. Must be called inside a tokio runtime.
     ///
     /// # Errors
-    /// What [`load::load`] refuses.
+    /// What [`facts::check`], [`load::resolve`] and [`load::load`] refuse.
     pub fn start(settings: &Settings, mut start: fact::Start) -> Result<Self, Error> {
-        let resolved: Resolved = offsets::from_running_kernel()?;
+        let facts = Facts::gather();
+        facts::check(&facts)?;
+        let resolved = load::resolve(&facts)?;
         let (mut loaded, rings) = load::load(&resolved, settings)?;
         let wakeups = rings
             .iter()

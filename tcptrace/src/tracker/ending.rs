@@ -62,7 +62,9 @@ pub(super) fn judge(c: &Connection, from: State, closed: &Closed) -> Verdict {
             State::FinWait1 | State::FinWait2 | State::Closing if has(flag::RCV_SHUTDOWN | flag::DONE) => {
                 return if room { Verdict::TimeWait } else { Verdict::Over(End::Fin) };
             }
-            State::FinWait2 if room && has(flag::DEAD) && flags & (flag::DONE | flag::LINGER2) == 0 => return Verdict::Orphan,
+            State::FinWait2 if room && has(flag::DEAD) && flags & (flag::DONE | flag::LINGER2) == 0 => {
+                return Verdict::Orphan;
+            }
             State::LastAck => return Verdict::Over(End::Fin),
             State::SynRecv if c.role != Some(Role::Client) && !c.notes.accepted && has(flag::NO_SOCKET) => {
                 return Verdict::Phantom;

@@ -1,0 +1,303 @@
+//! What this kernel offers, what is degraded, what to change: facts in, a page of text or one JSON object out. Pure.
+
+use std::fmt::Write as _;
+
+use serde::Serialize;
+
+use super::{
+    Error,
+    facts::{CAPABILITIES, Facts, Lockdown, check},
+    offsets::Absent,
+    signal::Signal,
+};
+
+/// Columns of the text.
+const WIDTH: usize = 80;
+/// Where the second column starts.
+const INDENT: usize = 22;
+
+/// Everything that `doctor` knows.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    /// The host.
+    pub facts: Facts,
+    /// What the loader found; empty if it was not asked because [`check`] failed.
+    pub signals: Vec<Signal>,
+    /// Fields that this kernel lacks.
+    pub absent: Vec<Absent>,
+    /// Why loading failed although [`check`] passed, with the exit status.
+    pub failure: Option<(String, u8)>,
+}
+
+/// The answer in one line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Everything that a trace shows is exact.
+    Ready,
+    /// It works; what is missing or not exact.
+    Degraded(Vec<String>),
+    /// It does not work: why and what to do, exit status.
+    CannotRun(String, u8),
+}
+
+impl Report {
+    /// Look at this host: gather its facts, then load and attach everything as a trace would, and let go of it again. Needs a
+    /// few tenths of a second.
+    #[must_use]
+    pub fn examine() -> Self {
+        let mut report = Self { facts: Facts::gather(), ..Self::default() };
+        if check(&report.facts).is_err() {
+            return report;
+        }
+        match super::load::try_out(&report.facts) {
+            Ok((signals, absent)) => (report.signals, report.absent) = (signals, absent),
+            Err(error) => report.failure = Some((error.to_string(), error.exit_status())),
+        }
+        report
+    }
+
+    /// The answer.
+    #[must_use]
+    pub fn verdict(&self) -> Verdict {
+        if let Err(error) = check(&self.facts) {
+            let (Error::NotPermitted { what, remedy } | Error::KernelUnsupported { what, remedy }) = &error else {
+                return Verdict::CannotRun(error.to_string(), error.exit_status());
+            };
+            return Verdict::CannotRun(format!("{what}: {remedy}"), error.exit_status());
+        }
+        if let Some((why, status)) = &self.failure {
+            return Verdict::CannotRun(why.clone(), *status);
+        }
+        let facts = &self.facts;
+        let mut defects: Vec<String> =
+            self.signals.iter().filter(|s| s.hook.is_none()).map(|s| format!("no hook for {}", s.name)).collect();
+        defects.extend(facts.capabilities.missing().map(|c| format!("without {} {}", c.name, c.without)));
+        if facts.lockdown == Lockdown::Confidentiality {
+            defects.push("lockdown=confidentiality hides who accepted a connection".to_owned());
+        }
+        if facts.bpf_jit_enable == Some(0) {
+            defects.push("kernel programs are interpreted and slow: sysctl -w net.core.bpf_jit_enable=1".to_owned());
+        }
+        if !self.absent.is_empty() {
+            let names: Vec<_> = self.absent.iter().map(|a| a.field.as_str()).collect();
+            defects.push(format!("this kernel lacks {}", names.join(", ")));
+        }
+        if defects.is_empty() { Verdict::Ready } else { Verdict::Degraded(defects) }
+    }
+
+    /// A page of text, 80 columns wide as far as values allow, in colour if wanted.
+    #[must_use]
+    pub fn text(&self, colour: bool) -> String {
+        let mut page = Page { text: String::new(), colour };
+        let facts = &self.facts;
+        match self.verdict() {
+            Verdict::Ready => page.headline(32, "ready", &["every signal has a hook"]),
+            Verdict::Degraded(defects) => {
+                page.headline(33, "degraded", &defects.iter().map(String::as_str).collect::<Vec<_>>());
+            }
+            Verdict::CannotRun(why, _) => page.headline(31, "cannot run", &[&why]),
+        }
+        page.title("Kernel");
+        page.row("release", if facts.release.is_empty() { "unknown" } else { &facts.release });
+        page.row("BTF", &facts.btf_bytes.map_or("none".to_owned(), |b| format!("{} KB", b.div_ceil(1024))));
+        page.row("lockdown", lockdown(facts.lockdown));
+        page.row("BPF JIT", on_off(facts.bpf_jit_enable.map(|v| v != 0)));
+        page.row("unprivileged BPF", on_off(facts.unprivileged_bpf_disabled.map(|v| v == 0)));
+        page.row("tracefs", if facts.tracefs { "mounted" } else { "not mounted" });
+        page.row("kprobes", if facts.kprobes { "built in" } else { "not built in" });
+        page.row("kallsyms", if facts.kallsyms { "readable" } else { "without addresses" });
+        page.title("Capabilities");
+        for capability in CAPABILITIES {
+            match (facts.capabilities.has(capability), capability.required) {
+                (true, _) => page.state(capability.name, 32, "have", ""),
+                (false, true) => page.state(capability.name, 31, "missing", capability.without),
+                (false, false) => page.state(capability.name, 33, "missing", capability.without),
+            }
+        }
+        if !self.signals.is_empty() {
+            page.title("Signals");
+        }
+        for signal in &self.signals {
+            match &signal.hook {
+                Some(hook) => page.state(&signal.name, 32, hook, ""),
+                None => page.state(&signal.name, 33, "none", ""),
+            }
+            signal.refused.iter().for_each(|(hook, reason)| page.row("", &format!("not {hook}: {reason}")));
+        }
+        if !self.absent.is_empty() {
+            page.title("Fields that this kernel lacks");
+            self.absent.iter().for_each(|a| page.row(a.name, &format!("{} ({})", a.field, a.reason)));
+        }
+        if !facts.sysctls.is_empty() {
+            page.title("TCP settings of this network namespace");
+        }
+        for s in &facts.sysctls {
+            page.setting(s.name.rsplit('.').next().unwrap_or(&s.name), &s.value, s.decides);
+        }
+        page.text
+    }
+
+    /// One JSON object without a line end. `ts` is the wall clock as RFC 3339, `mono_ns` `CLOCK_MONOTONIC`.
+    #[must_use]
+    pub fn json(&self, ts: &str, mono_ns: u64) -> String {
+        let (verdict, reasons, exit_status) = match self.verdict() {
+            Verdict::Ready => ("ready", vec![], 0),
+            Verdict::Degraded(defects) => ("degraded", defects, 0),
+            Verdict::CannotRun(why, status) => ("cannot_run", vec![why], status),
+        };
+        let object = Object {
+            v: 1,
+            r#type: "doctor",
+            ts,
+            mono_ns,
+            verdict,
+            reasons,
+            exit_status,
+            facts: &self.facts,
+            missing_capabilities: self.facts.capabilities.missing().map(|c| c.name).collect(),
+            signals: self.signals.iter().map(Line::from).collect(),
+            absent: self.absent.iter().map(|a| Missing { field: &a.field, reason: &a.reason }).collect(),
+        };
+        serde_json::to_string(&object).expect("plain data with string keys")
+    }
+}
+
+#[derive(Serialize)]
+struct Object<'a> {
+    v: u32,
+    r#type: &'static str,
+    ts: &'a str,
+    mono_ns: u64,
+    verdict: &'static str,
+    reasons: Vec<String>,
+    exit_status: u8,
+    #[serde(flatten)]
+    facts: &'a Facts,
+    missing_capabilities: Vec<&'static str>,
+    signals: Vec<Line<'a>>,
+    absent: Vec<Missing<'a>>,
+}
+
+#[derive(Serialize)]
+struct Line<'a> {
+    name: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hook: Option<&'a str>,
+    refused: Vec<Refused<'a>>,
+}
+
+impl<'a> From<&'a Signal> for Line<'a> {
+    fn from(s: &'a Signal) -> Self {
+        let refused = s.refused.iter().map(|(hook, reason)| Refused { hook, reason }).collect();
+        Self { name: &s.name, hook: s.hook.as_deref(), refused }
+    }
+}
+
+#[derive(Serialize)]
+struct Refused<'a> {
+    hook: &'a str,
+    reason: &'a str,
+}
+
+#[derive(Serialize)]
+struct Missing<'a> {
+    field: &'a str,
+    reason: &'a str,
+}
+
+/// Text in two columns.
+struct Page {
+    text: String,
+    colour: bool,
+}
+
+impl Page {
+    /// `text` in a colour (SGR number), or as it is.
+    fn paint(&self, colour: u8, text: &str) -> String {
+        if self.colour && !text.is_empty() { format!("\x1b[{colour}m{text}\x1b[0m") } else { text.to_owned() }
+    }
+
+    /// The verdict and its reasons, each reason on lines of its own.
+    fn headline(&mut self, colour: u8, verdict: &str, reasons: &[&str]) {
+        let (mut start, indent) = (self.paint(colour, verdict) + ": ", verdict.len() + 2);
+        for line in reasons.iter().flat_map(|r| wrap(r, WIDTH - indent)) {
+            let _ = writeln!(self.text, "{start}{line}");
+            start = " ".repeat(indent);
+        }
+    }
+
+    fn title(&mut self, title: &str) {
+        let painted = self.paint(1, title);
+        let _ = writeln!(self.text, "\n{painted}");
+    }
+
+    /// Name, value and what it decides: on the next line if it does not fit.
+    fn setting(&mut self, name: &str, value: &str, decides: &str) {
+        let line = format!("  {name:<22} {value:<11} ");
+        if line.len() + decides.len() <= WIDTH {
+            let _ = writeln!(self.text, "{line}{decides}");
+        } else {
+            let _ = writeln!(self.text, "{}\n{:25}{decides}", line.trim_end(), "");
+        }
+    }
+
+    fn row(&mut self, name: &str, value: &str) {
+        self.state(name, 0, "", value);
+    }
+
+    /// A row whose value begins with a coloured word.
+    fn state(&mut self, name: &str, colour: u8, word: &str, rest: &str) {
+        let joined =
+            if word.is_empty() || rest.is_empty() { format!("{word}{rest}") } else { format!("{word}: {rest}") };
+        // Names that are too long for their column get a line of their own.
+        let (mut start, indent) = (format!("  {name:<0$} ", INDENT - 3), INDENT);
+        if start.len() > indent {
+            let _ = writeln!(self.text, "{}", start.trim_end());
+            start = " ".repeat(indent);
+        }
+        for (i, line) in wrap(&joined, WIDTH - indent).iter().enumerate() {
+            let line = match line.strip_prefix(word) {
+                Some(more) if i == 0 => self.paint(colour, word) + more,
+                _ => line.clone(),
+            };
+            let _ = writeln!(self.text, "{start}{line}");
+            start = " ".repeat(indent);
+        }
+    }
+}
+
+/// Break at spaces into lines of at most `width`; a longer word has a line of its own. At least one line.
+fn wrap(text: &str, width: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in text.split_whitespace() {
+        let last = lines.last_mut().expect("never empty");
+        if last.is_empty() {
+            last.push_str(word);
+        } else if last.chars().count() + 1 + word.chars().count() <= width {
+            last.push(' ');
+            last.push_str(word);
+        } else {
+            lines.push(word.to_owned());
+        }
+    }
+    lines
+}
+
+fn lockdown(mode: Lockdown) -> &'static str {
+    match mode {
+        Lockdown::None => "off",
+        Lockdown::Integrity => "integrity",
+        Lockdown::Confidentiality => "confidentiality",
+    }
+}
+
+fn on_off(value: Option<bool>) -> &'static str {
+    match value {
+        Some(true) => "on",
+        Some(false) => "off",
+        None => "unknown",
+    }
+}
+
+#[cfg(test)]
+mod tests;
