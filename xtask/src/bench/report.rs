@@ -209,6 +209,7 @@ impl Report {
         let rows: Vec<Value> = self
             .rows
             .iter()
+            .filter(|row| !self.figures(row).is_empty())
             .map(|row| {
                 let figures = self.figures(row).into_iter().map(|(name, figure)| {
                     let mut entry = json!({"value": figure.value});
