@@ -24,7 +24,7 @@ impl Netns {
     /// `ip` fails.
     pub fn new() -> Result<Self> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
-        let name = format!("tcptrace-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let name = format!("tcptrace-bench-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         sh::run(Command::new("ip").args(["netns", "add", &name]))?;
         let mut made = Self { name, inode: 0 };
         sh::run(made.command("ip").args(["link", "set", "lo", "up"]))?;

@@ -16,14 +16,11 @@ use anyhow::{Context as _, Result, ensure};
 use crate::{apt, bpf, docs, sh, tidy};
 
 /// What the live tests run: (package, executable). `tcpstates` is compared with, the servers and clients are peers.
-const PACKAGES: [apt::Package; 8] = [
-    ("bpftool", Some("bpftool")),
+const PACKAGES: [apt::Package; 5] = [
     ("curl", Some("curl")),
     ("iproute2", Some("ip")),
     ("libbpf-tools", Some("tcpstates")),
     ("nginx-light", Some("nginx")),
-    ("procps", Some("sysctl")),
-    ("python3-minimal", Some("python3")),
     ("util-linux", Some("unshare")),
 ];
 

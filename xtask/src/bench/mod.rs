@@ -1,9 +1,269 @@
-//! bench
-use anyhow::Result;
+//! `cargo xtask bench`: what tracing costs, tcptrace beside other tools, on this machine.
+//!
+//! Three measurements, each in rounds that interleave the subjects, each run in a network namespace of its own:
+//! the connection rate that is left under a storm, the CPU time that a paced connection costs the whole host, and what the kernel
+//! programs cost by the kernel's own count. Medians are printed beside what tcptrace has to keep.
+
+mod check;
 pub mod proc;
-/// O
+mod report;
+mod stats;
+mod tracefs;
+mod tracer;
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use report::{Cost, Paced, Report, Storm};
+use serde_json::Value;
+use stats::StatsEnabled;
+use tracer::{SUBJECTS, Subject, Tracer};
+
+use crate::{apt, netns::Netns, sh};
+
+/// The other tools, what reads the namespaces, and their executables.
+const PACKAGES: [apt::Package; 3] =
+    [("bpftrace", Some("bpftrace")), ("iproute2", Some("ip")), ("libbpf-tools", Some("tcpstates"))];
+
+/// Connections per second of the paced run, and for how long.
+const PACED_RATE: u32 = 5000;
+const PACED_SECONDS: u32 = 6;
+
+/// What to do.
 #[derive(clap::Args)]
-pub struct Options {}
-pub fn run(_: &Options) -> Result<bool> {
-    Ok(true)
+pub struct Options {
+    /// Rounds; the tables show their medians.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: u32,
+    /// Connections of the storm, from two threads.
+    #[arg(long, default_value_t = 40_000)]
+    connections: u32,
+    /// Only these subjects (and nothing attached), by their names in the tables.
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<String>,
+    /// Only these measurements.
+    #[arg(long, value_delimiter = ',')]
+    measure: Vec<Measure>,
+    /// Print one JSON object in place of the tables.
+    #[arg(long)]
+    json: bool,
+}
+
+/// A measurement.
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Measure {
+    /// The rate that is left.
+    Storm,
+    /// The CPU time that a paced connection costs.
+    Paced,
+    /// Nanoseconds per run of the kernel programs.
+    Cost,
+}
+
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
+/// Whether the person has had enough. Asked wherever this program waits; what it made is removed on the way out.
+///
+/// # Errors
+/// Ctrl-C or SIGTERM.
+fn interrupted() -> Result<()> {
+    ensure!(!INTERRUPTED.load(Ordering::Relaxed), "interrupted");
+    Ok(())
+}
+
+extern "C" fn on_signal(_: libc::c_int) {
+    INTERRUPTED.store(true, Ordering::Relaxed);
+}
+
+/// Measure and print. True: every requirement is met.
+///
+/// # Errors
+/// Not root, a tool is missing or fails, Ctrl-C. Namespaces, files and settings are put back.
+pub fn run(options: &Options) -> Result<bool> {
+    ensure!(sh::is_root(), "needs root: run `sudo -E env PATH=$PATH cargo xtask bench`");
+    let subjects = chosen(&options.only)?;
+    apt::ensure(&PACKAGES)?;
+    if subjects.iter().any(|subject| subject.is_ours()) {
+        sh::run(sh::cargo().args(["build", "--quiet", "--release", "--package", "tcptrace"]))?;
+    }
+    tracefs::provide()?;
+    for signal in [libc::SIGINT, libc::SIGTERM] {
+        // SAFETY: the handler does nothing but store a flag.
+        unsafe { libc::signal(signal, on_signal as *const () as libc::sighandler_t) };
+    }
+    let bench = Bench { subjects, connections: options.connections, files: Files::new()? };
+    let wanted = |measure| options.measure.is_empty() || options.measure.contains(&measure);
+    let mut report = Report::new(options.rounds, options.connections, busy_before()?);
+    for round in 0..options.rounds {
+        for subject in bench.order(round) {
+            if wanted(Measure::Storm) {
+                eprintln!("storm {}/{}: {}", round + 1, options.rounds, subject.name);
+                report.storm(subject, bench.storm(subject)?);
+            }
+        }
+    }
+    for round in 0..options.rounds {
+        for subject in bench.order(round) {
+            if wanted(Measure::Paced) {
+                eprintln!("paced {}/{}: {}", round + 1, options.rounds, subject.name);
+                report.paced(subject, bench.paced(subject)?);
+            }
+        }
+    }
+    if wanted(Measure::Cost) {
+        let _enabled = StatsEnabled::set()?;
+        for subject in bench.subjects.iter().filter(|subject| subject.name != SUBJECTS[0].name) {
+            eprintln!("cost of the programs: {}", subject.name);
+            report.cost(subject, bench.cost(subject)?);
+        }
+    }
+    if options.json {
+        println!("{}", report.to_json());
+    } else {
+        print!("{}", report.to_text());
+    }
+    Ok(report.met())
+}
+
+/// Share of the host's CPU time that something else takes, before anything is measured.
+fn busy_before() -> Result<f64> {
+    let (began, before) = (Instant::now(), proc::host_busy()?);
+    thread::sleep(Duration::from_secs(2));
+    let whole = began.elapsed().as_secs_f64() * thread::available_parallelism()?.get() as f64;
+    Ok((proc::host_busy()?.saturating_sub(before).as_secs_f64() / whole).min(1.0))
+}
+
+fn chosen(only: &[String]) -> Result<Vec<&'static Subject>> {
+    for name in only {
+        let known: Vec<&str> = SUBJECTS.iter().map(|subject| subject.name).collect();
+        ensure!(known.contains(&name.as_str()), "no subject `{name}`; there are: {}", known.join(", "));
+    }
+    let wanted = |subject: &Subject| {
+        only.is_empty() || subject.name == SUBJECTS[0].name || only.iter().any(|name| name == subject.name)
+    };
+    Ok(SUBJECTS.iter().filter(|subject| wanted(subject)).collect())
+}
+
+struct Bench {
+    subjects: Vec<&'static Subject>,
+    connections: u32,
+    files: Files,
+}
+
+impl Bench {
+    /// The subjects, each round starting with another one: a machine that changes its speed changes it for all.
+    fn order(&self, round: u32) -> impl Iterator<Item = &'static Subject> {
+        let first = round as usize % self.subjects.len();
+        let (before, after) = self.subjects.split_at(first);
+        after.iter().chain(before).copied().collect::<Vec<_>>().into_iter()
+    }
+
+    fn storm(&self, subject: &Subject) -> Result<Storm> {
+        let connections = self.connections.to_string();
+        let (load, run) = self.one(subject, &["--connections", &connections], |_| Ok(()))?;
+        let mut storm = Storm { rate: number(&load, "per_second")?, ..Storm::default() };
+        if let Some(run) = run {
+            storm.rss = run.ended.rss;
+            storm.cpu = run.ended.cpu;
+            let printed = fs::metadata(&run.out)?.len();
+            ensure!(printed > 0, "{} wrote nothing", subject.name);
+            storm.counts = match subject.program {
+                tracer::Program::Nothing => None,
+                tracer::Program::Tcptrace(["record", ..]) => Some(check::count_recording(&run.out)?),
+                tracer::Program::Tcptrace(_) => Some(check::count_file(&run.out)?),
+                tracer::Program::Other(..) => None,
+            };
+            storm.lost = match storm.counts {
+                Some(counts) => counts.lost.with_context(|| format!("{}: no summary", subject.name))?,
+                None => check::lost_in(&run.messages) + lost_in_file(&run.out)?,
+            };
+        }
+        Ok(storm)
+    }
+
+    fn paced(&self, subject: &Subject) -> Result<Paced> {
+        let (rate, connections) = (PACED_RATE.to_string(), (PACED_RATE * PACED_SECONDS).to_string());
+        let (load, _) = self.one(subject, &["--connections", &connections, "--rate", &rate], |_| Ok(()))?;
+        Ok(Paced {
+            cpu_us: number(&load, "cpu_us")? / number(&load, "connections")?,
+            rate: number(&load, "per_second")?,
+        })
+    }
+
+    fn cost(&self, subject: &Subject) -> Result<Vec<Cost>> {
+        let connections = self.connections.to_string();
+        let mut costs = Vec::new();
+        self.one(subject, &["--connections", &connections], |tracer| {
+            for id in tracer.map_or_else(Vec::new, Tracer::programs) {
+                costs.push(Cost { id, cost: proc::program_cost(id)? });
+            }
+            Ok(())
+        })?;
+        Ok(costs)
+    }
+
+    /// One run: a fresh namespace, the tracer attached, the load, `meanwhile` (the tracer is still there), the end.
+    fn one(
+        &self,
+        subject: &Subject,
+        load: &[&str],
+        meanwhile: impl FnOnce(Option<&Tracer>) -> Result<()>,
+    ) -> Result<(Value, Option<Run>)> {
+        interrupted()?;
+        let netns = Netns::new()?;
+        let out = self.files.0.join("out");
+        let _ = fs::remove_file(&out);
+        let tracer = Tracer::start(subject, netns.inode(), &out)?;
+        let xtask = env::current_exe().context("where this binary is")?;
+        let mut command = netns.command(xtask);
+        let printed = sh::read(command.arg("load").args(load))?;
+        interrupted()?;
+        meanwhile(tracer.as_ref())?;
+        let load = serde_json::from_str(&printed).context("the load's result")?;
+        let Some(tracer) = tracer else { return Ok((load, None)) };
+        let messages = self.files.0.join("out.messages");
+        let ended = tracer.end(subject.is_ours())?;
+        Ok((load, Some(Run { ended, out, messages: fs::read_to_string(messages)? })))
+    }
+}
+
+/// What a run left.
+struct Run {
+    ended: tracer::Ended,
+    out: PathBuf,
+    messages: String,
+}
+
+/// bpftrace tells what it lost among its output; it is at the end, if anywhere.
+fn lost_in_file(out: &Path) -> Result<u64> {
+    Ok(check::lost_in(&String::from_utf8_lossy(&fs::read(out)?)))
+}
+
+fn number(load: &Value, name: &str) -> Result<f64> {
+    load[name].as_f64().with_context(|| format!("the load's result has no {name}"))
+}
+
+/// A directory for outputs, removed on drop.
+struct Files(PathBuf);
+
+impl Files {
+    fn new() -> Result<Self> {
+        let dir = sh::target_dir()?.join(format!("bench-{}", std::process::id()));
+        fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
+        Ok(Self(dir))
+    }
+}
+
+impl Drop for Files {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_dir_all(&self.0) {
+            eprintln!("cannot remove {}: {error}", self.0.display());
+        }
+    }
 }

@@ -8,17 +8,26 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-/// How long all CPUs together were busy since boot (steps of one clock tick).
+/// How long all CPUs together were not idle since boot, less a constant; steps of one clock tick.
+///
+/// Counted as what is left of the whole: the kernel measures idle time exactly, but samples busy time at its tick, which short
+/// work that is woken by timers evades.
 ///
 /// # Errors
-/// `/proc/stat` cannot be read or has no total.
+/// `/proc/stat` or the clock cannot be read.
 pub fn host_busy() -> Result<Duration> {
     let stat = fs::read_to_string("/proc/stat").context("/proc/stat")?;
+    let cpus = stat.lines().filter(|line| line.starts_with("cpu") && !line.starts_with("cpu ")).count();
     let total = stat.lines().next().context("/proc/stat is empty")?;
     let ticks: Vec<u64> = total.split_whitespace().skip(1).map_while(|word| word.parse().ok()).collect();
-    // user nice system idle iowait irq softirq steal guest guest_nice; guest time is in user time already.
-    let [user, nice, system, _idle, _iowait, irq, softirq, ..] = ticks[..] else { bail!("/proc/stat: `{total}`") };
-    Ok(from_ticks(user + nice + system + irq + softirq))
+    // user nice system idle iowait irq softirq steal guest guest_nice
+    let [_user, _nice, _system, idle, iowait, _irq, _softirq, steal, ..] = ticks[..] else {
+        bail!("/proc/stat: `{total}`")
+    };
+    let uptime = fs::read_to_string("/proc/uptime").context("/proc/uptime")?;
+    let uptime: f64 = uptime.split_whitespace().next().context("/proc/uptime is empty")?.parse()?;
+    let whole = Duration::from_secs_f64(uptime * cpus as f64);
+    Ok(whole.saturating_sub(from_ticks(idle + iowait + steal)))
 }
 
 /// CPU time of a live process, all threads, in user and kernel mode.
