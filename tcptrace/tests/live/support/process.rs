@@ -5,7 +5,7 @@
 
 use std::{
     ffi::CStr,
-    os::fd::RawFd,
+    os::{fd::RawFd, unix::process::CommandExt},
     process::{Child, Command, ExitStatus, Output, Stdio},
     sync::{
         PoisonError, RwLock, RwLockReadGuard,
@@ -37,8 +37,12 @@ pub fn comm(pid: u32) -> String {
 /// A child that ends with the test.
 pub struct Running(Child);
 
-/// Start `command`.
+/// Start `command`; when this returns, the child has given up its copies of this process' descriptors.
 pub fn spawn(command: &mut Command) -> Running {
+    // With a hook std forks and waits for the exec by a pipe, which the kernel closes with the other descriptors. Without
+    // one it uses vfork, which lets this process go on before.
+    // SAFETY: does nothing.
+    unsafe { command.pre_exec(|| Ok(())) };
     let _starting = STARTING.write().unwrap_or_else(PoisonError::into_inner);
     Running(command.spawn().unwrap_or_else(|e| panic!("{command:?}: {e}")))
 }
