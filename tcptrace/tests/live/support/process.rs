@@ -5,6 +5,7 @@
 
 use std::{
     ffi::CStr,
+    io::{BufRead, BufReader},
     os::{fd::RawFd, unix::process::CommandExt},
     process::{Child, Command, ExitStatus, Output, Stdio},
     sync::{
@@ -13,7 +14,7 @@ use std::{
     },
 };
 
-use super::wait_until;
+use super::{DEADLINE, wait_until};
 
 static STARTING: RwLock<()> = RwLock::new(());
 /// In a forked child, where nobody would ever release the lock.
@@ -64,6 +65,19 @@ pub fn output(command: &mut Command) -> Output {
         let status = child.wait();
         Output { status, stdout: out.join().expect("reader"), stderr: err.join().expect("reader") }
     })
+}
+
+/// The first line that a child prints, and the pipe to read on; fails at the deadline.
+pub fn first_line<R: std::io::Read + Send + 'static>(pipe: R) -> (String, BufReader<R>) {
+    let (send, receive) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let mut pipe = BufReader::new(pipe);
+        let mut line = String::new();
+        pipe.read_line(&mut line).expect("UTF-8");
+        // Nobody receives it after the deadline.
+        let _ = send.send((line, pipe));
+    });
+    receive.recv_timeout(DEADLINE).expect("a first line")
 }
 
 fn read(from: Option<impl std::io::Read>) -> Vec<u8> {
