@@ -11,6 +11,8 @@ mod compare;
 mod filters;
 #[path = "live/open.rs"]
 mod open;
+#[path = "live/options.rs"]
+mod options;
 #[path = "live/process.rs"]
 mod process;
 #[path = "live/recording.rs"]

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    io::{BufRead, BufReader},
+    io::BufRead,
     net::{IpAddr, SocketAddr},
     process::Stdio,
     sync::{Arc, Mutex},
@@ -158,9 +158,7 @@ fn every_transition_of_tcpstates_and_no_other() {
     let script = "mount -t tracefs tracefs /sys/kernel/tracing && exec stdbuf -oL tcpstates";
     let mut command = std::process::Command::new("unshare");
     let mut tcpstates = process::spawn(command.args(["-m", "sh", "-c", script]).stdout(Stdio::piped()));
-    let mut stdout = BufReader::new(tcpstates.child().stdout.take().expect("piped"));
-    let mut header = String::new();
-    stdout.read_line(&mut header).expect("ASCII");
+    let (header, stdout) = process::first_line(tcpstates.child().stdout.take().expect("piped"));
     assert!(header.starts_with("SKADDR"), "{header}");
     let seen = Arc::<Mutex<Vec<String>>>::default();
     let shared = Arc::clone(&seen);

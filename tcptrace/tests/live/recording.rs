@@ -7,6 +7,7 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
+use serde_json::Value;
 use tcptrace::recording::format::{FileHeader, HEADER, VERSION};
 use zerocopy::{FromBytes, IntoBytes};
 
@@ -101,9 +102,7 @@ fn record_alone_is_enough() {
     command.args(["record", "--netns", &netns_list(&[&ns])]).arg(&file);
     let mut child = process::spawn(command.stdout(Stdio::null()).stderr(Stdio::piped()));
     // It says on stderr that it records once it does.
-    let mut stderr = BufReader::new(child.child().stderr.take().expect("piped"));
-    let mut line = String::new();
-    stderr.read_line(&mut line).expect("UTF-8");
+    let (line, _stderr) = process::first_line(child.child().stderr.take().expect("piped"));
     assert!(line.contains("only.rec"), "{line}");
     mixed(&ns);
     child.signal(libc::SIGINT);
@@ -171,8 +170,11 @@ fn one_bit_turned_over() {
     for percent in [20, 50, 80] {
         let output = flipped(&run, percent);
         complains(&output, 1, &["flipped.rec"]);
+        // Timelines are numbered as they are found, and what was lost is not known of them: the rest is as it was.
+        let fact = |l: &Value| ["sock", "mono_ns", "from", "to"].map(|name| l[name].clone());
+        let known: Vec<_> = run.of_type("transition").map(fact).collect();
         for line in parse(text(&output.stdout)).iter().filter(|l| l["type"] == "transition") {
-            assert!(run.lines.contains(line), "made up: {line}");
+            assert!(known.contains(&fact(line)), "made up: {line}");
         }
     }
 }
@@ -184,7 +186,8 @@ fn quick_not_a_recording() {
     for content in [&b""[..], b"x", b"just some text\n", &[0; 4096]] {
         fs::write(&file, content).expect("our directory");
         let output = from("trace", &file);
-        complains(&output, 1, &["file.txt", "not a tcptrace recording"]);
+        let what = if content.is_empty() { "empty" } else { "not a tcptrace recording" };
+        complains(&output, 1, &["file.txt", what]);
         assert!(output.stdout.is_empty());
     }
     let output = from("trace", &dir.path().join("nothing"));
@@ -260,9 +263,7 @@ fn closed_pipe() {
         let mut tracer = tcptrace();
         tracer.args([command, "--json", "--netns", &netns_list(&[&ns])]);
         let mut child = process::spawn(tracer.stdout(Stdio::piped()).stderr(Stdio::piped()));
-        let mut stdout = BufReader::new(child.child().stdout.take().expect("piped"));
-        let mut line = String::new();
-        stdout.read_line(&mut line).expect("UTF-8");
+        let (line, stdout) = process::first_line(child.child().stdout.take().expect("piped"));
         assert!(line.contains("\"start\""), "{line}");
         drop(stdout);
         wait_until("the tracer to notice", || {

@@ -136,6 +136,16 @@ fn quick_wrong_filters() {
 }
 
 #[test]
+fn quick_wrong_filters_leave_no_file() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let file = dir.path().join("trace.rec");
+    let name = file.to_str().expect("UTF-8");
+    refused(&tcptrace_output(&["record", "--port", "0-0x10", name]), 2, &["--port"]);
+    refused(&tcptrace_output(&["trace", "--port", "0-0x10", "--record", name]), 2, &["--port"]);
+    assert!(!file.exists(), "nothing half-written");
+}
+
+#[test]
 fn quick_wrong_usage() {
     refused(&tcptrace_output(&["trase"]), 2, &["trase", "trace"]);
     refused(&tcptrace_output(&["trace", "--jsn"]), 2, &["--jsn", "--json"]);

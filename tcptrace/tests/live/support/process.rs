@@ -5,7 +5,8 @@
 
 use std::{
     ffi::CStr,
-    os::fd::RawFd,
+    io::{BufRead, BufReader},
+    os::{fd::RawFd, unix::process::CommandExt},
     process::{Child, Command, ExitStatus, Output, Stdio},
     sync::{
         PoisonError, RwLock, RwLockReadGuard,
@@ -13,7 +14,7 @@ use std::{
     },
 };
 
-use super::wait_until;
+use super::{DEADLINE, wait_until};
 
 static STARTING: RwLock<()> = RwLock::new(());
 /// In a forked child, where nobody would ever release the lock.
@@ -37,8 +38,12 @@ pub fn comm(pid: u32) -> String {
 /// A child that ends with the test.
 pub struct Running(Child);
 
-/// Start `command`.
+/// Start `command`; when this returns, the child has given up its copies of this process' descriptors.
 pub fn spawn(command: &mut Command) -> Running {
+    // With a hook std forks and waits for the exec by a pipe, which the kernel closes with the other descriptors. Without
+    // one it uses vfork, which lets this process go on before.
+    // SAFETY: does nothing.
+    unsafe { command.pre_exec(|| Ok(())) };
     let _starting = STARTING.write().unwrap_or_else(PoisonError::into_inner);
     Running(command.spawn().unwrap_or_else(|e| panic!("{command:?}: {e}")))
 }
@@ -60,6 +65,19 @@ pub fn output(command: &mut Command) -> Output {
         let status = child.wait();
         Output { status, stdout: out.join().expect("reader"), stderr: err.join().expect("reader") }
     })
+}
+
+/// The first line that a child prints, and the pipe to read on; fails at the deadline.
+pub fn first_line<R: std::io::Read + Send + 'static>(pipe: R) -> (String, BufReader<R>) {
+    let (send, receive) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let mut pipe = BufReader::new(pipe);
+        let mut line = String::new();
+        pipe.read_line(&mut line).expect("UTF-8");
+        // Nobody receives it after the deadline.
+        let _ = send.send((line, pipe));
+    });
+    receive.recv_timeout(DEADLINE).expect("a first line")
 }
 
 fn read(from: Option<impl std::io::Read>) -> Vec<u8> {

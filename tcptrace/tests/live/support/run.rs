@@ -139,7 +139,7 @@ impl Run {
         for c in &self.conns {
             let id = c.number("id");
             assert!(seen.insert(id), "two ends of timeline {id}: {}", brief(&self.conns_text));
-            assert_eq!(c.number("gaps"), 0, "{}", c.0);
+            assert_eq!(c.number("gaps"), 0, "{}\n{}", c.0, self.stderr);
             let (states, mut passed) = (c.states(), self.transitions(id));
             // A socket that leaves a remnant in FIN_WAIT2 behind is gone, its connection still is where it was.
             passed.retain(|t| t != "FIN_WAIT2>FIN_WAIT2");
