@@ -154,16 +154,16 @@ pub struct Bitfields {
     pub snd_wscale: Bits,
     pub rcv_wscale: Bits,
     pub nonagle: Bits,
-    pub syn_data: Bits,
-    pub syn_fastopen: Bits,
+    pub syn_data_acked: Bits,
+    pub syn_fastopen_child: Bits,
 }
 
 impl Bitfields {
     /// Built from its members in the order of [`BITFIELDS`].
     #[must_use]
     pub const fn from_array(bits: [Bits; BITFIELDS.len()]) -> Self {
-        let [sack_ok, tstamp_ok, wscale_ok, snd_wscale, rcv_wscale, nonagle, syn_data, syn_fastopen] = bits;
-        Self { sack_ok, tstamp_ok, wscale_ok, snd_wscale, rcv_wscale, nonagle, syn_data, syn_fastopen }
+        let [sack_ok, tstamp_ok, wscale_ok, snd_wscale, rcv_wscale, nonagle, syn_data_acked, syn_fastopen_child] = bits;
+        Self { sack_ok, tstamp_ok, wscale_ok, snd_wscale, rcv_wscale, nonagle, syn_data_acked, syn_fastopen_child }
     }
 }
 
@@ -176,5 +176,5 @@ pub const BITFIELDS: [(&str, &str); 8] = [
     ("tcp_sock", "rx_opt.rcv_wscale"),
     ("tcp_sock", "nonagle"),
     ("tcp_sock", "syn_data_acked"),
-    ("tcp_sock", "syn_fastopen"),
+    ("tcp_sock", "syn_fastopen_child"),
 ];

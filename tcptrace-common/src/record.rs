@@ -34,6 +34,9 @@ pub mod kind {
     pub const SYNACK_RETRANSMIT: u8 = 12;
     /// An error was reported to the socket: [`Head`](super::Head) alone; `err` is the errno.
     pub const ERROR: u8 = 13;
+    /// The first sight of a socket whose life had begun before: [`Socket`](super::Socket), right before the record that it
+    /// explains.
+    pub const FOUND: u8 = 14;
 
     /// A socket that the start snapshot found: [`Socket`](super::Socket).
     pub const SOCKET: u8 = 32;
@@ -66,8 +69,6 @@ pub mod flag {
     pub const DATA_AFTER_FIN: u16 = 1 << 7;
     /// [`ACTOR`](super::kind::ACTOR): the actor descends from the owner: it inherited the socket over fork.
     pub const INHERITED: u16 = 1 << 8;
-    /// The sequence number starts anew here: earlier numbers of this socket are not known.
-    pub const SEQ_RESET: u16 = 1 << 9;
     /// →CLOSE of a socket that would go to TIME_WAIT: the namespace has as many TIME_WAIT sockets as it may have
     /// (`tcp_max_tw_buckets`), so this one may have got none.
     pub const TW_FULL: u16 = 1 << 11;
@@ -267,6 +268,11 @@ pub struct Closed {
     pub head: Head,
     /// Final counters.
     pub counters: Counters,
+    /// Local port: the only record that has one of a connection that was never established, and of a listener whose port the
+    /// kernel chose.
+    pub lport: u16,
+    /// Not used.
+    pub reserved: [u16; 3],
 }
 
 /// [`kind::ACCEPTED`], [`kind::ACTOR`], [`kind::HOLDER`].
@@ -340,7 +346,7 @@ const _: () = {
     assert!(size_of::<Open>() == 128);
     assert!(size_of::<Child>() == 80);
     assert!(size_of::<Established>() == 112);
-    assert!(size_of::<Closed>() == 96);
+    assert!(size_of::<Closed>() == 104);
     assert!(size_of::<Owned>() == 80);
     assert!(size_of::<SynAck>() == 80);
     assert!(size_of::<Socket>() == 208);

@@ -56,8 +56,8 @@ pub static BITFIELDS: Global<Bitfields> = Global::new(Bitfields {
     snd_wscale: Bits::UNKNOWN,
     rcv_wscale: Bits::UNKNOWN,
     nonagle: Bits::UNKNOWN,
-    syn_data: Bits::UNKNOWN,
-    syn_fastopen: Bits::UNKNOWN,
+    syn_data_acked: Bits::UNKNOWN,
+    syn_fastopen_child: Bits::UNKNOWN,
 });
 /// Which filters are on.
 #[unsafe(no_mangle)]

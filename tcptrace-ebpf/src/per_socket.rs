@@ -4,12 +4,21 @@
 
 use aya_ebpf::{bindings::BPF_SK_STORAGE_GET_F_CREATE, helpers::generated as h};
 use core::ffi::c_void;
-use tcptrace_common::{
-    record::flag,
-    settings::{PerSocket, SLOTS as SLOT_COUNT},
-};
+use tcptrace_common::settings::{PerSocket, SLOTS as SLOT_COUNT};
 
 use crate::maps::{SLOTS, STATS, STORE};
+
+/// The socket's data if it has any; null otherwise. For records that may come after the socket's own end, when a slot must not
+/// be taken any more: nobody would free it.
+#[inline(always)]
+pub fn find(sk: *const u8, cookie: u64) -> *mut PerSocket {
+    let Some(slot) = SLOTS.get_ptr_mut(cookie as u32 & (SLOT_COUNT - 1)) else { return core::ptr::null_mut() };
+    // SAFETY: a map entry.
+    if unsafe { (*slot).cookie } == cookie {
+        return slot;
+    }
+    storage(sk, false)
+}
 
 /// The socket's data, made if need be; `first`: this is the first record of a new timeline. Null when there is no memory.
 #[inline(always)]
@@ -45,24 +54,19 @@ pub fn get(program: usize, sk: *const u8, cookie: u64, first: bool) -> *mut PerS
 }
 
 /// A process took the socket over: remember it and number the record that says so. For callers that have no typed pointer
-/// and so cannot reach a socket's storage; such a socket's record goes without a number. None: nothing was ever recorded
-/// about this socket: it is filtered out, or older than the trace.
+/// and so cannot reach a socket's storage: None: it has no slot.
 #[inline(always)]
-pub fn take_over(cookie: u64, owner: u32) -> Option<(u16, u16)> {
+pub fn take_over(cookie: u64, owner: u32) -> Option<u16> {
     let slot = SLOTS.get_ptr_mut(cookie as u32 & (SLOT_COUNT - 1))?;
     // SAFETY: a map entry.
     unsafe {
-        let holder = (*slot).cookie;
-        if holder == 0 {
+        if (*slot).cookie != cookie {
             return None;
-        }
-        if holder != cookie {
-            return Some((0, flag::SEQ_ABSENT));
         }
         (*slot).owner = owner;
         let seq = (*slot).seq.wrapping_add(1);
         (*slot).seq = seq;
-        Some((seq, 0))
+        Some(seq)
     }
 }
 

@@ -3,14 +3,14 @@
 use aya_ebpf::helpers::generated as h;
 use tcptrace_common::{
     offsets::{ABSENT, Bits},
-    record::{Counters, Handshake, Tuple, flag, option},
+    record::{Counters, Handshake, Socket, Tuple, flag, option},
+    state as tcp,
 };
 
 use crate::maps::{bits, off};
 
-/// IPPROTO_TCP.
+/// IPPROTO_TCP; an MPTCP subflow has it too, the MPTCP socket above it has 262.
 const TCP: u16 = 6;
-/// IPPROTO_MPTCP as the tracepoint has it (`sk_protocol` of a subflow is TCP; of the MPTCP socket 262).
 const SOCK_KEEPOPEN: u64 = 1 << 3;
 const TCP_NAGLE_OFF: u32 = 1;
 const TCP_ECN_OK: u8 = 1;
@@ -36,7 +36,7 @@ unsafe fn bitfield(base: *const u8, b: Bits) -> u32 {
         return 0;
     }
     // SAFETY: as for `ld`.
-    u32::from(unsafe { ld::<u8>(base, b.offset) }) >> b.shift & b.mask
+    (u32::from(unsafe { ld::<u8>(base, b.offset) }) >> b.shift) & b.mask
 }
 
 /// A TCP socket? The tracepoints fire for SCTP, DCCP and MPTCP's own sockets too.
@@ -87,7 +87,7 @@ pub fn flags(sk: *const u8, tp: *const u8) -> u16 {
         let sock_flags: u64 = ld(sk, off!(sock_flags));
         // SOCK_DEAD is bit 0 and SOCK_DONE bit 1; ours are the other way round.
         let dead = (sock_flags & 1) as u16;
-        let done = (sock_flags >> 1 & 1) as u16;
+        let done = ((sock_flags >> 1) & 1) as u16;
         let mut flags = shutdown | done * flag::DONE | dead * flag::DEAD;
         if ld::<u64>(sk, off!(socket)) == 0 {
             flags |= flag::NO_SOCKET;
@@ -173,7 +173,7 @@ unsafe fn options(sk: *const u8, tp: *const u8) -> u16 {
         if ld_or::<u8>(tp, off!(ecn_flags), 0) & TCP_ECN_OK != 0 {
             o |= option::ECN;
         }
-        if bitfield(tp, bits!(syn_data)) | bitfield(tp, bits!(syn_fastopen)) != 0 {
+        if bitfield(tp, bits!(syn_data_acked)) | bitfield(tp, bits!(syn_fastopen_child)) != 0 {
             o |= option::TFO;
         }
         if bitfield(tp, bits!(nonagle)) & TCP_NAGLE_OFF != 0 {
@@ -234,6 +234,27 @@ pub unsafe fn counters(sk: *const u8, tp: *const u8, p: *mut Counters) {
         (*p).options = options(sk, tp);
         (*p).probes_out = ld_or(tp, off!(probes_out), 0);
         (*p).retransmits = ld_or(tp, off!(retransmits), 0);
+    }
+}
+
+/// All of a [`Socket`] but its head and its user. A listener's `unread` and `unsent` are its accept queue's length and limit.
+#[inline(always)]
+pub unsafe fn describe(sk: *const u8, tp: *const u8, lport: u16, state: u8, r: *mut Socket) {
+    // SAFETY: `r` points into a ring slot or onto the stack.
+    unsafe {
+        tuple(sk, lport, &raw mut (*r).tuple);
+        handshake(sk, tp, &raw mut (*r).handshake);
+        counters(sk, tp, &raw mut (*r).counters);
+        (*r).syn_queue = 0;
+        if state == tcp::LISTEN {
+            (*r).counters.unread = ld(sk, off!(ack_backlog));
+            (*r).counters.unsent = ld(sk, off!(max_ack_backlog));
+            (*r).syn_queue = ld_or(tp, off!(qlen), 0);
+        }
+        (*r).inode = inode(sk);
+        (*r).jiffies = h::bpf_jiffies64() as u32;
+        let (sent, received): (u32, u32) = (ld_or(tp, off!(lsndtime), 0), ld_or(tp, off!(lrcvtime), 0));
+        (*r).active = if (sent.wrapping_sub(received) as i32) > 0 { sent } else { received };
     }
 }
 

@@ -113,11 +113,11 @@ fn push(frames: &mut Frames, step: u64, n: u64, ts: u64) {
         8 => frames.push(0, head(0, kind::STATE, 4, 5, 4, BOTH).as_bytes()),
         9 => {
             let head = head(0, kind::CLOSED, 5, 7, 5, BOTH | flag::DONE);
-            frames.push(0, Closed { head, counters }.as_bytes());
+            frames.push(0, Closed { head, counters, ..Closed::default() }.as_bytes());
         }
         _ => {
             let head = head(1, kind::CLOSED, 9, 7, 6, BOTH | flag::DONE);
-            frames.push(0, Closed { head, counters }.as_bytes());
+            frames.push(0, Closed { head, counters, ..Closed::default() }.as_bytes());
         }
     }
 }

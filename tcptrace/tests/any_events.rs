@@ -91,7 +91,7 @@ fn feed(tracker: &mut Tracker, any: &Any, out: &mut Checker) {
         0 => &Event::Open(&Open { head, tuple, owner }),
         1 => &Event::Child(&Child { head, tuple, addr: any.addr }),
         2 => &Event::Established(&Established { head, tuple, handshake }),
-        3 => &Event::Closed(&Closed { head, counters }),
+        3 => &Event::Closed(&Closed { head, counters, ..Closed::default() }),
         4 => &Event::Accepted(&Owned { head, owner }),
         5 => &Event::Actor(&Owned { head, owner }),
         6 => &Event::Destroyed(&head),

@@ -7,13 +7,14 @@ use aya_ebpf::{
 };
 use tcptrace_common::{
     offsets::ABSENT,
-    record::{Owned, kind},
+    record::{Owned, flag, kind},
     settings::program::ACCEPT as PROGRAM,
 };
 
+use super::Number;
 use crate::{
     emit,
-    maps::{SYSCALLS, off},
+    maps::{FILTER, NETNS, SYSCALLS, off},
     per_socket,
     sock::ld,
     task,
@@ -73,7 +74,12 @@ unsafe fn accepted(sk: u64, fd: i32, inode: u64) {
             return;
         }
         let cookie: u64 = probe(sk, off!(cookie));
-        let Some((seq, more)) = per_socket::take_over(cookie, task::current_tgid()) else { return };
+        let number = match per_socket::take_over(cookie, task::current_tgid()) {
+            Some(seq) => Number { seq, flags: 0 },
+            None if filtered_out(sk) => return,
+            // It has storage, or is older than the trace.
+            None => Number { seq: 0, flags: flag::SEQ_ABSENT },
+        };
         let state: u8 = probe(sk, off!(state));
         let err: u32 = probe(sk, off!(err));
         emit::record::<Owned>(PROGRAM, |r| {
@@ -83,11 +89,28 @@ unsafe fn accepted(sk: u64, fd: i32, inode: u64) {
             (*head).from = state;
             (*head).to = state;
             (*head).err = if err > 254 { 255 } else { err as u8 };
-            (*head).seq = seq;
-            (*head).flags = more;
+            (*head).seq = number.seq;
+            (*head).flags = number.flags;
             task::current(&raw mut (*r).owner, fd, inode);
         });
     }
+}
+
+/// Would the state program have nothing to say of this socket? It has no slot, so only what an untyped pointer gives can be
+/// asked; where that does not decide, it stays unsaid who accepted, and who closes it tells.
+#[inline(always)]
+unsafe fn filtered_out(sk: u64) -> bool {
+    let on = FILTER.load();
+    if on.ports | on.addrs | on.pids != 0 {
+        return true;
+    }
+    // SAFETY: checked reads.
+    on.netns != 0
+        && unsafe {
+            let net: u64 = probe(sk, off!(net));
+            let inum: u32 = probe(net, off!(net_inum));
+            NETNS.get(&inum).is_none()
+        }
 }
 
 /// Inode number of a `struct socket`: they are one allocation (`socket_alloc`).

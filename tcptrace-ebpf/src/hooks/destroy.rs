@@ -16,7 +16,7 @@ pub fn tcp_destroy_sock(ctx: BtfTracePointContext) -> i32 {
         return 0;
     }
     if reset_may_follow(sk)
-        && let Some(live) = Live::find(PROGRAM, sk)
+        && let Some(live) = Live::find(sk)
     {
         live.emit_bare(PROGRAM, kind::DESTROYED);
     }

@@ -12,7 +12,7 @@ pub fn inet_sk_error_report(ctx: BtfTracePointContext) -> i32 {
     if !sock::is_tcp(sk) || sock::err(sk) == 0 {
         return 0;
     }
-    if let Some(live) = Live::find(PROGRAM, sk) {
+    if let Some(live) = Live::find(sk) {
         live.emit_bare(PROGRAM, kind::ERROR);
     }
     0

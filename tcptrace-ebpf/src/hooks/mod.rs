@@ -26,7 +26,7 @@ pub struct Live {
 impl Live {
     /// Look the socket up: None when it is not TCP or not wanted.
     #[inline(always)]
-    pub fn find(program: usize, sk: *const u8) -> Option<Self> {
+    pub fn find(sk: *const u8) -> Option<Self> {
         if !sock::is_tcp(sk) {
             return None;
         }
@@ -38,20 +38,27 @@ impl Live {
             return None;
         }
         let cookie = sock::cookie(sk);
-        let kept = per_socket::get(program, sk, cookie, false);
+        let kept = per_socket::find(sk, cookie);
         Some(Self { sk, tp, cookie, kept })
     }
 
-    /// Number the next record.
+    /// Number the next record. To be done before the ring is asked for room: a record that finds none leaves a gap.
     #[inline(always)]
-    pub fn next_seq(&self) -> (u16, u16) {
-        next_seq(self.kept)
+    pub fn number(&self) -> Number {
+        if self.kept.is_null() {
+            return Number { seq: 0, flags: flag::SEQ_ABSENT };
+        }
+        // SAFETY: a map entry or socket storage.
+        unsafe {
+            let seq = (*self.kept).seq.wrapping_add(1);
+            (*self.kept).seq = seq;
+            Number { seq, flags: 0 }
+        }
     }
 
     /// Fill a head in.
     #[inline(always)]
-    pub unsafe fn head(&self, h: *mut Head, kind: u8, from: u8, to: u8, extra: u16) {
-        let (seq, more) = self.next_seq();
+    pub unsafe fn head(&self, h: *mut Head, number: Number, kind: u8, from: u8, to: u8, extra: u16) {
         // SAFETY: `h` points into a ring slot.
         unsafe {
             (*h).sock = self.cookie;
@@ -59,8 +66,8 @@ impl Live {
             (*h).from = from;
             (*h).to = to;
             (*h).err = sock::err(self.sk);
-            (*h).seq = seq;
-            (*h).flags = sock::flags(self.sk, self.tp) | extra | more;
+            (*h).seq = number.seq;
+            (*h).flags = sock::flags(self.sk, self.tp) | extra | number.flags;
         }
     }
 
@@ -68,21 +75,15 @@ impl Live {
     #[inline(always)]
     pub fn emit_bare(&self, program: usize, kind: u8) {
         let state = sock::state(self.sk);
+        let number = self.number();
         // SAFETY: the slot is a `Head`.
-        emit::record::<Head>(program, |h| unsafe { self.head(h, kind, state, state, 0) });
+        emit::record::<Head>(program, |h| unsafe { self.head(h, number, kind, state, state, 0) });
     }
 }
 
-/// (number of the next record, flags that say what the number is worth)
-#[inline(always)]
-pub fn next_seq(kept: *mut PerSocket) -> (u16, u16) {
-    if kept.is_null() {
-        return (0, flag::SEQ_ABSENT);
-    }
-    // SAFETY: a map entry or socket storage.
-    unsafe {
-        let seq = (*kept).seq.wrapping_add(1);
-        (*kept).seq = seq;
-        (seq, 0)
-    }
+/// Number of a record among its socket's, and the flags that say what it is worth.
+#[derive(Clone, Copy)]
+pub struct Number {
+    pub seq: u16,
+    pub flags: u16,
 }

@@ -21,7 +21,7 @@ pub fn tcp_send_reset(ctx: BtfTracePointContext) -> i32 {
     if state == tcp::LISTEN || state == tcp::TIME_WAIT || state == tcp::NEW_SYN_RECV {
         return 0;
     }
-    if let Some(live) = Live::find(TCP_SEND_RESET, sk) {
+    if let Some(live) = Live::find(sk) {
         live.emit_bare(TCP_SEND_RESET, kind::RESET_SENT);
     }
     0
@@ -29,7 +29,7 @@ pub fn tcp_send_reset(ctx: BtfTracePointContext) -> i32 {
 
 #[btf_tracepoint(function = "tcp_receive_reset")]
 pub fn tcp_receive_reset(ctx: BtfTracePointContext) -> i32 {
-    if let Some(live) = Live::find(TCP_RECEIVE_RESET, ctx.arg(0)) {
+    if let Some(live) = Live::find(ctx.arg(0)) {
         live.emit_bare(TCP_RECEIVE_RESET, kind::RESET_RECEIVED);
     }
     0

@@ -16,7 +16,7 @@ use crate::{
 
 #[btf_tracepoint(function = "tcp_retransmit_skb")]
 pub fn tcp_retransmit_skb(ctx: BtfTracePointContext) -> i32 {
-    if let Some(live) = Live::find(TCP_RETRANSMIT_SKB, ctx.arg(0)) {
+    if let Some(live) = Live::find(ctx.arg(0)) {
         live.emit_bare(TCP_RETRANSMIT_SKB, kind::RETRANSMIT);
     }
     0

@@ -116,19 +116,8 @@ unsafe fn full(meta: *const Meta, sk: *const u8, tp: *const u8, uid: u32) {
         r.head.err = sock::err(sk);
         r.head.flags = sock::flags(sk, tp);
         r.head.seq = per_socket::last_seq(r.head.sock);
-        sock::tuple(sk, sock::lport(sk, tp), &raw mut r.tuple);
-        sock::handshake(sk, tp, &raw mut r.handshake);
-        sock::counters(sk, tp, &raw mut r.counters);
-        if state == tcp::LISTEN {
-            r.counters.unread = ld(sk, off!(ack_backlog));
-            r.counters.unsent = ld(sk, off!(max_ack_backlog));
-            r.syn_queue = ld_or(tp, off!(qlen), 0);
-        }
-        r.inode = sock::inode(sk);
+        sock::describe(sk, tp, sock::lport(sk, tp), state, &raw mut r);
         r.uid = uid;
-        r.jiffies = h::bpf_jiffies64() as u32;
-        let (sent, received): (u32, u32) = (ld_or(tp, off!(lsndtime), 0), ld_or(tp, off!(lrcvtime), 0));
-        r.active = if (sent.wrapping_sub(received) as i32) > 0 { sent } else { received };
         // Read last: what the row says was true no later than this.
         r.head.ts = h::bpf_ktime_get_ns();
         write(meta, &r);

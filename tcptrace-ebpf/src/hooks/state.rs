@@ -3,17 +3,17 @@
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 use aya_log_ebpf::warn;
 use tcptrace_common::{
-    record::{Child, Closed, Established, Head, Open, Owned, flag, kind},
+    record::{Child, Closed, Established, Head, Open, Owned, Socket, flag, kind},
     settings::program::INET_SOCK_SET_STATE as PROGRAM,
     state as tcp,
 };
 
-use super::Live;
+use super::{Live, Number};
 use crate::{
     emit, filter,
     maps::{FILTER, PIDS, SYSCALLS, VERBOSE, off},
     per_socket, sock,
-    sock::ld,
+    sock::{ld, ld_or},
     task,
 };
 
@@ -64,9 +64,10 @@ fn transition(sk: *const u8, from: u8, to: u8) -> bool {
             let nr = SYSCALLS.load();
             task::syscall_fd(if to == tcp::LISTEN { nr.listen } else { nr.connect })
         };
+        let number = live.number();
         // SAFETY: the slot is an `Open`.
         emit::record::<Open>(PROGRAM, |r| unsafe {
-            live.head(&raw mut (*r).head, kind::OPEN, from, to, 0);
+            live.head(&raw mut (*r).head, number, kind::OPEN, from, to, 0);
             sock::tuple(sk, lport, &raw mut (*r).tuple);
             task::current(&raw mut (*r).owner, fd, sock::inode(sk));
         });
@@ -75,11 +76,13 @@ fn transition(sk: *const u8, from: u8, to: u8) -> bool {
     if !filter_by_owner(&live) {
         return true;
     }
+    first_sight(&live, lport, from, to);
     actor(&live, from, to);
     if to == tcp::ESTABLISHED {
+        let number = live.number();
         // SAFETY: the slot is an `Established`.
         emit::record::<Established>(PROGRAM, |r| unsafe {
-            live.head(&raw mut (*r).head, kind::ESTABLISHED, from, to, 0);
+            live.head(&raw mut (*r).head, number, kind::ESTABLISHED, from, to, 0);
             sock::tuple(sk, lport, &raw mut (*r).tuple);
             sock::handshake(sk, tp, &raw mut (*r).handshake);
         });
@@ -89,17 +92,37 @@ fn transition(sk: *const u8, from: u8, to: u8) -> bool {
         if closing && sock::time_wait_full(sk) {
             extra |= flag::TW_FULL;
         }
+        let number = live.number();
         // SAFETY: the slot is a `Closed`.
         emit::record::<Closed>(PROGRAM, |r| unsafe {
-            live.head(&raw mut (*r).head, kind::CLOSED, from, to, extra);
+            live.head(&raw mut (*r).head, number, kind::CLOSED, from, to, extra);
             sock::counters(sk, tp, &raw mut (*r).counters);
+            (*r).lport = lport;
+            (*r).reserved = [0; 3];
         });
     } else {
         let extra = remember(&live, from, to);
+        let number = live.number();
         // SAFETY: the slot is a `Head`.
-        emit::record::<Head>(PROGRAM, |r| unsafe { live.head(r, kind::STATE, from, to, extra) });
+        emit::record::<Head>(PROGRAM, |r| unsafe { live.head(r, number, kind::STATE, from, to, extra) });
     }
     !kept.is_null()
+}
+
+/// A socket whose life had begun before the trace: say all that is known of it. What a handshake settles is told at its end
+/// anyway.
+#[inline(always)]
+fn first_sight(live: &Live, lport: u16, from: u8, to: u8) {
+    // SAFETY: a map entry or socket storage.
+    if to == tcp::ESTABLISHED || from == tcp::SYN_RECV || live.kept.is_null() || unsafe { (*live.kept).seq } != 0 {
+        return;
+    }
+    // SAFETY: the slot is a `Socket`; the tracepoint fires after the state was changed, the record is about the one before.
+    emit::record::<Socket>(PROGRAM, |r| unsafe {
+        live.head(&raw mut (*r).head, Number { seq: 0, flags: 0 }, kind::FOUND, from, from, 0);
+        sock::describe(live.sk, live.tp, lport, from, r);
+        (*r).uid = ld_or(live.sk, off!(sk_uid), 0);
+    });
 }
 
 /// Drop what belongs to a process that is known and not wanted.
@@ -129,9 +152,10 @@ fn child(sk: *const u8, tp: *const u8) {
     let cookie = if own { sock::cookie(sk) } else { 0 };
     let kept = if own { per_socket::get(PROGRAM, sk, cookie, true) } else { core::ptr::null_mut() };
     let live = Live { sk, tp, cookie, kept };
+    let number = live.number();
     // SAFETY: the slot is a `Child`.
     emit::record::<Child>(PROGRAM, |r| unsafe {
-        live.head(&raw mut (*r).head, kind::CHILD, tcp::LISTEN, tcp::SYN_RECV, 0);
+        live.head(&raw mut (*r).head, number, kind::CHILD, tcp::LISTEN, tcp::SYN_RECV, 0);
         sock::tuple(sk, lport, &raw mut (*r).tuple);
         (*r).addr = sk as u64;
     });
@@ -191,14 +215,16 @@ fn actor(live: &Live, from: u8, to: u8) {
         return;
     }
     let mut extra = 0;
-    if owner != 0 && task::descends_from(owner) {
+    // `ss -K` may well descend from the owner, but it never held the socket.
+    if owner != 0 && sock::err(live.sk) != ECONNABORTED && task::descends_from(owner) {
         extra = flag::INHERITED;
         // SAFETY: as above.
         unsafe { (*live.kept).owner = tgid }
     }
+    let number = live.number();
     // SAFETY: the slot is an `Owned`.
     emit::record::<Owned>(PROGRAM, |r| unsafe {
-        live.head(&raw mut (*r).head, kind::ACTOR, from, from, extra);
+        live.head(&raw mut (*r).head, number, kind::ACTOR, from, from, extra);
         task::current(&raw mut (*r).owner, -1, 0);
     });
 }

@@ -23,7 +23,7 @@ use super::{
 };
 
 /// The kernel objects, built by `cargo xtask bpf` and committed.
-static CORE: &[u8] = aya::include_bytes_aligned!("../../bpf/core.o");
+static CORE: &[u8] = aya::include_bytes_aligned!(concat!(env!("TCPTRACE_BPF_DIR"), "/core.o"));
 
 /// Smallest ring of a CPU, bytes.
 const MIN_RING: u32 = 256 * 1024;

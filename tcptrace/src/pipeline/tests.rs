@@ -1,6 +1,6 @@
 //! Frames from memory in, JSON out.
 
-use tcptrace_common::record::{self, Closed, Counters, Established, Open, Tuple, kind};
+use tcptrace_common::record::{self, Closed, Established, Open, Tuple, kind};
 use zerocopy::IntoBytes;
 
 use super::*;
@@ -71,7 +71,7 @@ fn client(frames: &mut Frames, ts: u64, cookie: u64, closed: bool) {
     };
     frames.push(0, up.as_bytes());
     if closed {
-        let over = Closed { head: head(ts + 9_000, cookie, kind::CLOSED, 1, 7, 3), counters: Counters::default() };
+        let over = Closed { head: head(ts + 9_000, cookie, kind::CLOSED, 1, 7, 3), ..Closed::default() };
         frames.push(0, over.as_bytes());
         frames.push(0, head(ts + 9_500, cookie, kind::DESTROYED, 7, 7, 4).as_bytes());
     }

@@ -116,7 +116,7 @@ impl Tracker {
             Event::Retransmit(head) => self.retransmit(head, out),
             Event::SynAckRetransmit(r) => self.half_open.synack(&r.tuple, r.retrans),
             Event::Error(head) => self.error(head, out),
-            Event::Socket(r) => self.socket(r, out),
+            Event::Socket(r) | Event::Found(r) => self.socket(r, out),
             Event::Holder(r) => self.holder(r),
             Event::Request(r) | Event::TimeWait(r) => self.mini_socket(r, out),
             Event::Snapshot(_, fact) => self.snapshot_complete(fact, out),
@@ -195,6 +195,7 @@ fn time(event: &Event<'_>) -> u64 {
         Event::SynAckRetransmit(r) => r.head.ts,
         Event::Snapshot(ts, _) | Event::Loss(ts, _) | Event::Tick(ts) | Event::End(ts, _) => *ts,
         Event::Socket(_)
+        | Event::Found(_)
         | Event::Holder(_)
         | Event::Request(_)
         | Event::TimeWait(_)

@@ -1,6 +1,6 @@
 //! Transitions: in order, after others that were lost, and late.
 
-use tcptrace_common::record::{Closed, Counters, Established, Head, flag};
+use tcptrace_common::record::{Closed, Established, Head, flag};
 
 use super::{
     Stats, Tracker,
@@ -78,8 +78,11 @@ impl Tracker {
         if to == State::Close {
             return self.close(slot, head, from, (at, state_ns), detail, out);
         }
-        c.states.push(Entry { state: to, at, seen: true });
-        c.state = to;
+        // close() after shutdown() makes the kernel report the state again (`tcp_close_state`); nothing is entered.
+        if from != to {
+            c.states.push(Entry { state: to, at, seen: true });
+            c.state = to;
+        }
         if let Detail::Established(r) = detail
             && to == State::Established
         {
@@ -198,6 +201,11 @@ impl Tracker {
         out: &mut impl Observer,
     ) {
         let Some(c) = self.table.get_mut(slot) else { return };
+        if let Detail::Closed(r) = detail
+            && c.tuple.lport == 0
+        {
+            c.tuple.lport = r.lport;
+        }
         let ts = c.start_ns.saturating_add(at);
         let mut t = plain(head, from, State::Close, state_ns);
         if from == State::Listen {
@@ -208,7 +216,7 @@ impl Tracker {
         }
         let (closed, counters) = match detail {
             Detail::Closed(r) => (*r, Some(r.counters)),
-            Detail::None | Detail::Established(_) => (Closed { head: *head, counters: Counters::default() }, None),
+            Detail::None | Detail::Established(_) => (Closed { head: *head, ..Closed::default() }, None),
         };
         let verdict = ending::judge(c, from, &closed);
         let mut to = State::Close;
@@ -277,7 +285,7 @@ pub(super) fn number(c: &mut Connection, head: &Head, stats: &mut Stats) -> Orde
         return Order::default();
     }
     let ahead = head.seq.wrapping_sub(c.notes.seq) as i16;
-    if !c.notes.numbered || head.flags & flag::SEQ_RESET != 0 {
+    if !c.notes.numbered {
         c.notes.seq = head.seq;
         c.notes.numbered = true;
         return Order::default();

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-use tcptrace_common::record::{MiniSocket, Owned, Socket, Tuple, flag};
+use tcptrace_common::record::{MiniSocket, Owned, Socket, Tuple, flag, kind};
 
 use super::{Tracker, ending, moves, owners};
 use crate::{
@@ -83,11 +83,16 @@ impl Tracker {
         if c.notes.born || c.notes.found {
             return;
         }
-        c.preexisting = true;
+        // First seen in the stream long after the start: older than the trace and overlooked by the snapshot, or its first
+        // records were missed. Nobody can tell, so it counts as a timeline with a gap.
+        let overlooked = head.kind == kind::FOUND && self.start.is_none();
+        c.preexisting = !overlooked;
         c.notes.found = known.is_none();
         if known.is_none() {
-            self.stats.gaps -= u64::from(c.gaps);
-            c.gaps = 0;
+            if !overlooked {
+                self.stats.gaps -= u64::from(c.gaps);
+                c.gaps = 0;
+            }
             c.notes.seq = head.seq;
             c.notes.numbered = true;
         }
@@ -130,6 +135,7 @@ impl Tracker {
                     start.rows.push(row);
                 }
             }
+            None if overlooked => {}
             None => self.report_found(&row, 0, out),
         }
     }

@@ -155,7 +155,7 @@ fn hash(cookie: u64) -> u64 {
 mod tests {
     use super::super::Tracker;
     use crate::{decode::Event, model::Observer};
-    use tcptrace_common::record::{Closed, Counters, Head, Open};
+    use tcptrace_common::record::{Closed, Head, Open};
 
     #[derive(Default)]
     struct Reported(u32);
@@ -180,7 +180,7 @@ mod tests {
             }
             assert_eq!(tracker.live(), 5000);
             for sock in cookies.rev() {
-                let closed = Closed { head: head(2, sock, 2, 7), counters: Counters::default() };
+                let closed = Closed { head: head(2, sock, 2, 7), ..Closed::default() };
                 tracker.event(&Event::Closed(&closed), &mut out);
             }
             assert_eq!((tracker.live(), u64::from(out.0)), (0, (round + 1) * 5000));
@@ -193,7 +193,7 @@ mod tests {
         let (mut tracker, mut out) = (Tracker::new(), Reported::default());
         tracker.event(&Event::Open(&Open { head: head(1, 5, 7, 2), ..Open::default() }), &mut out);
         tracker.event(&Event::State(&head(2, 6, 1, 8)), &mut out);
-        let closed = Closed { head: head(3, 6, 8, 7), counters: Counters::default() };
+        let closed = Closed { head: head(3, 6, 8, 7), ..Closed::default() };
         tracker.event(&Event::Closed(&closed), &mut out);
         // One is open, the other waits for a RST that would explain its end.
         assert_eq!(tracker.live(), 2);

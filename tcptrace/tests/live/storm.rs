@@ -91,8 +91,7 @@ fn every_connection_of_a_storm_is_whole() {
     assert_eq!(connections, 2 * CONNECTIONS, "both ends of each");
 
     let trace = File::create(&replayed).expect("a temporary directory");
-    let status =
-        process::spawn(tcptrace().args(["trace", "--json", "--from", recording_arg]).stdout(trace)).wait();
+    let status = process::spawn(tcptrace().args(["trace", "--json", "--from", recording_arg]).stdout(trace)).wait();
     assert!(status.success());
     let mut transitions: HashMap<u64, (String, u32)> = HashMap::new();
     for line in lines(&replayed).filter(|line| line["type"] == "transition" && line["role"] != "listener") {

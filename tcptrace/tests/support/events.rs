@@ -53,7 +53,7 @@ pub fn push(frames: &mut Frames, numbers: &mut Numbers, line: &str) {
         kind::OPEN => &Open { head, tuple: line.tuple(), owner: line.owner() },
         kind::CHILD => &Child { head, tuple: line.tuple(), addr: line.number("addr") },
         kind::ESTABLISHED => &Established { head, tuple: line.tuple(), handshake: line.handshake() },
-        kind::CLOSED => &Closed { head, counters: line.counters() },
+        kind::CLOSED => &Closed { head, counters: line.counters(), ..Closed::default() },
         kind::ACCEPTED | kind::ACTOR | kind::HOLDER => &Owned { head, owner: line.owner() },
         kind::SYNACK_RETRANSMIT => {
             &SynAck { head, tuple: line.tuple(), retrans: line.number("retrans") as u32, reserved: 0 }
@@ -224,7 +224,6 @@ fn flag_bit(name: &str) -> Option<u16> {
         "SAME_SEGMENT" => flag::SAME_SEGMENT,
         "DATA_AFTER_FIN" => flag::DATA_AFTER_FIN,
         "INHERITED" => flag::INHERITED,
-        "SEQ_RESET" => flag::SEQ_RESET,
         "SEQ_ABSENT" => flag::SEQ_ABSENT,
         "TW_FULL" => flag::TW_FULL,
         _ => return None,
