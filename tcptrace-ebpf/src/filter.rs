@@ -11,18 +11,26 @@ use crate::{
 
 const AF_INET: u16 = 2;
 
+/// Is the socket in a wanted network namespace? Always known.
+#[inline(always)]
+pub fn in_netns(sk: *const u8) -> bool {
+    if FILTER.load().netns == 0 {
+        return true;
+    }
+    let netns = sock::netns(sk);
+    // SAFETY: the entry is not read.
+    unsafe { NETNS.get(&netns) }.is_some()
+}
+
 /// May this socket matter? `lport` 0 and an unspecified address are "not yet known".
 #[inline(always)]
 pub fn wanted(sk: *const u8, lport: u16, owner: u32) -> bool {
+    if !in_netns(sk) {
+        return false;
+    }
     let on = FILTER.load();
     // SAFETY: all loads are of a full socket's `sock_common`.
     unsafe {
-        if on.netns != 0 {
-            let netns = sock::netns(sk);
-            if NETNS.get(&netns).is_none() {
-                return false;
-            }
-        }
         if on.pids != 0 && owner != 0 && PIDS.get(&owner).is_none() {
             return false;
         }

@@ -43,12 +43,15 @@ impl Frames {
         self.words[start..].as_mut_bytes()[..record.len()].copy_from_slice(record);
     }
 
-    /// Append a record of `len` bytes given as whole words, as a ring holds it.
+    /// Append a record of `len` bytes given as whole words in two parts, as a ring holds one that wraps around its end.
     #[inline]
-    pub fn push_words(&mut self, cpu: u16, len: u32, record: &[u64]) {
+    pub fn push_words(&mut self, cpu: u16, len: u32, [head, tail]: [&[u64]; 2]) {
         let header = Header { len, cpu, reserved: 0 };
         self.words.push(u64::from_le_bytes(zerocopy::transmute!(header)));
-        self.words.extend_from_slice(record);
+        self.words.extend_from_slice(head);
+        if !tail.is_empty() {
+            self.words.extend_from_slice(tail);
+        }
     }
 
     /// Append a fact: a [`Head`] of `kind` at `ts` and `body` as JSON.

@@ -46,11 +46,13 @@ fn transition(sk: *const u8, from: u8, to: u8) -> bool {
     }
     let lport = sock::lport(sk, tp);
     let opens = from == tcp::CLOSE && (to == tcp::SYN_SENT || to == tcp::LISTEN);
-    // The tuple of an active open is complete only now: the collector needs this record to know that it may forget the socket.
-    let completes = from == tcp::SYN_SENT;
     let owner = if opens { task::current_tgid() } else { 0 };
-    if !completes && !filter::wanted(sk, lport, owner) {
-        return true;
+    if !filter::wanted(sk, lport, owner) {
+        // The tuple of an active open is complete only now. If it passed while it was not, the collector needs this record to
+        // know that it may forget the socket.
+        if from != tcp::SYN_SENT || !filter::in_netns(sk) || !passed_before(sk) {
+            return true;
+        }
     }
     let cookie = sock::cookie(sk);
     let kept = per_socket::get(PROGRAM, sk, cookie, opens);
@@ -107,6 +109,14 @@ fn transition(sk: *const u8, from: u8, to: u8) -> bool {
         emit::record::<Head>(PROGRAM, |r| unsafe { live.head(r, number, kind::STATE, from, to, extra) });
     }
     !kept.is_null()
+}
+
+/// Was there a record of this socket?
+#[inline(always)]
+fn passed_before(sk: *const u8) -> bool {
+    let kept = per_socket::find(sk, sock::cookie(sk));
+    // SAFETY: a map entry or socket storage.
+    !kept.is_null() && unsafe { (*kept).seq } != 0
 }
 
 /// A socket whose life had begun before the trace: say all that is known of it. What a handshake settles is told at its end

@@ -1,6 +1,9 @@
 //! Loads the kernel programs: resolved offsets and settings in, attached programs and their rings out.
 
-use std::io;
+use std::{
+    io,
+    os::fd::{AsRawFd as _, BorrowedFd},
+};
 
 use aya::{
     Btf, Ebpf, EbpfLoader,
@@ -203,9 +206,17 @@ fn make_rings(ebpf: &mut Ebpf, bytes: u32) -> Result<Vec<Ring>, Error> {
             .and_then(|data| RingBuf::try_from(Map::RingBuf(data)))
             .map_err(|e| Error::load("making a ring", e))?;
         outer.set(cpu, &map, 0).map_err(|e| Error::load("hanging in a ring", e))?;
-        rings.push(Ring::new(map, bytes).map_err(|e| Error::load("mapping a ring", e))?);
+        // aya maps each ring twice over; with the descriptor alone its memory is ours to map.
+        let fd = rustix::io::dup(borrow(&map)).map_err(|e| Error::load("keeping a ring", e))?;
+        drop(map);
+        rings.push(Ring::new(fd, bytes).map_err(|e| Error::load("mapping a ring", e))?);
     }
     Ok(rings)
+}
+
+fn borrow(map: &RingBuf<MapData>) -> BorrowedFd<'_> {
+    // SAFETY: the map owns the descriptor.
+    unsafe { BorrowedFd::borrow_raw(map.as_raw_fd()) }
 }
 
 fn fill_filters(ebpf: &mut Ebpf, f: &KernelFilter) -> Result<(), Error> {

@@ -8,12 +8,10 @@ use std::{
     cmp::Reverse,
     collections::BinaryHeap,
     io,
-    os::fd::{AsFd, AsRawFd, BorrowedFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     ptr::NonNull,
     sync::atomic::{AtomicU32, AtomicU64, Ordering},
 };
-
-use aya::maps::{MapData, RingBuf};
 
 use crate::frame::Frames;
 
@@ -24,10 +22,10 @@ const DISCARD: u32 = 1 << 30;
 /// Bytes in front of each record: length and flags, page offset.
 const HEADER: u64 = 8;
 
-/// Read access to the memory of one ring. `M` owns its descriptor: a map, in tests a file of the same layout.
-pub struct Ring<M = RingBuf<MapData>> {
-    /// Keeps the map alive and tells epoll about wakeups.
-    map: M,
+/// Read access to the memory of one ring.
+pub struct Ring {
+    /// Keeps the map alive and tells epoll about wakeups. In tests a file of the same layout.
+    map: OwnedFd,
     memory: Mapping,
     /// Bytes of data, a power of two.
     size: u64,
@@ -39,7 +37,8 @@ pub struct Ring<M = RingBuf<MapData>> {
     last: u64,
 }
 
-/// Consumer page, producer page, and the data twice in a row, so that a record never wraps.
+/// Consumer page, producer page and the data. The kernel offers the data twice in a row, so that no record wraps, but
+/// every page that is mapped counts as resident: once must do.
 struct Mapping {
     consumer: NonNull<AtomicU64>,
     producer: NonNull<AtomicU64>,
@@ -59,7 +58,7 @@ impl Mapping {
             let null = std::ptr::null_mut();
             let rw = ProtFlags::READ | ProtFlags::WRITE;
             let consumer = mmap(null, page, rw, MapFlags::SHARED, fd, 0)?;
-            match mmap(null, page + 2 * size, ProtFlags::READ, MapFlags::SHARED, fd, page as u64) {
+            match mmap(null, page + size, ProtFlags::READ, MapFlags::SHARED, fd, page as u64) {
                 Ok(producer) => (consumer, producer),
                 Err(e) => {
                     rustix::mm::munmap(consumer, page)?;
@@ -74,7 +73,7 @@ impl Mapping {
     /// The eight-byte word at data position `at` (a multiple of 8).
     #[inline]
     fn word(&self, at: u64) -> *const u64 {
-        // SAFETY: `at` is masked to the first copy of the data; the pointer stays in the mapping.
+        // SAFETY: `at` is masked to the data; the pointer stays in the mapping.
         unsafe { self.producer.as_ptr().byte_add(self.page + (at as usize & (self.size - 1))).cast() }
     }
 }
@@ -85,29 +84,28 @@ impl Drop for Mapping {
         let unmapped = unsafe {
             [
                 rustix::mm::munmap(self.consumer.as_ptr().cast(), self.page),
-                rustix::mm::munmap(self.producer.as_ptr().cast(), self.page + 2 * self.size),
+                rustix::mm::munmap(self.producer.as_ptr().cast(), self.page + self.size),
             ]
         };
         debug_assert!(unmapped.iter().all(Result::is_ok), "mapped in `new`");
     }
 }
 
-impl<M: AsRawFd> Ring<M> {
+/// A committed record: its time stamp, its length in bytes, its words up to the end of the data and from its begin on.
+struct Oldest<'a> {
+    ts: u64,
+    words: [&'a [u64]; 2],
+    bytes: u32,
+}
+
+impl Ring {
     /// Map the ring `map` of `size` bytes of data.
     ///
     /// # Errors
     /// The kernel's, from mmap.
-    pub fn new(map: M, size: u32) -> io::Result<Self> {
-        let fd = map.as_raw_fd();
-        // SAFETY: `map` owns the descriptor and lives as long as `self`.
-        let memory = Mapping::new(unsafe { BorrowedFd::borrow_raw(fd) }, size as usize)?;
+    pub fn new(map: OwnedFd, size: u32) -> io::Result<Self> {
+        let memory = Mapping::new(map.as_fd(), size as usize)?;
         Ok(Self { map, memory, size: u64::from(size), position: 0, end: 0, last: 0 })
-    }
-
-    /// The map, to be hung into the outer map.
-    #[must_use]
-    pub fn map(&self) -> &M {
-        &self.map
     }
 
     /// Look at the ring's end: nothing before it will be added any more.
@@ -121,9 +119,9 @@ impl<M: AsRawFd> Ring<M> {
         self.end.wrapping_sub(self.position)
     }
 
-    /// The oldest record: (its time stamp, its words). `Err(true)`: it is still being written; `Err(false)`: there is none.
+    /// The oldest record. `Err(true)`: it is still being written; `Err(false)`: there is none.
     #[inline]
-    fn peek(&mut self) -> Result<(u64, &[u64], u32), bool> {
+    fn peek(&mut self) -> Result<Oldest<'_>, bool> {
         while self.position < self.end {
             let at = self.memory.word(self.position);
             // SAFETY: `at` is in the mapping and aligned; the kernel writes the length as a whole.
@@ -133,16 +131,29 @@ impl<M: AsRawFd> Ring<M> {
             }
             let bytes = len & !DISCARD;
             if len & DISCARD == 0 {
-                let words = (bytes as usize).div_ceil(8);
-                // SAFETY: the data is mapped twice in a row, so `words` words behind the header are in the mapping; the record is
-                // committed and is not overwritten before `publish` gives its room back.
-                let record = unsafe { std::slice::from_raw_parts(at.add(1), words.min(self.size as usize / 8)) };
-                let ts = record.first().copied().unwrap_or(0);
-                return Ok((ts, record, bytes));
+                return Ok(self.oldest(bytes));
             }
             self.skip(bytes);
         }
         Err(false)
+    }
+
+    /// The words of the committed record at the reading position.
+    #[inline]
+    fn oldest(&self, bytes: u32) -> Oldest<'_> {
+        let all = (bytes as usize).div_ceil(8).min(self.size as usize / 8);
+        let begin = self.position + HEADER;
+        let to_end = ((self.size - (begin & (self.size - 1))) / 8) as usize;
+        let first = all.min(to_end);
+        // SAFETY: `first` words from `begin` on end no later than the data does, the rest starts over at its begin and is
+        // shorter than the data. The record is committed and not overwritten before `publish` gives its room back.
+        let words = unsafe {
+            [
+                std::slice::from_raw_parts(self.memory.word(begin), first),
+                std::slice::from_raw_parts(self.memory.word(0), all - first),
+            ]
+        };
+        Oldest { ts: words[0].first().copied().unwrap_or(0), words, bytes }
     }
 
     #[inline]
@@ -157,16 +168,15 @@ impl<M: AsRawFd> Ring<M> {
     }
 }
 
-impl<M: AsRawFd> AsFd for Ring<M> {
+impl AsFd for Ring {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        // SAFETY: `map` owns the descriptor.
-        unsafe { BorrowedFd::borrow_raw(self.map.as_raw_fd()) }
+        self.map.as_fd()
     }
 }
 
 /// Merges the rings of all CPUs by time.
-pub struct Merge<M = RingBuf<MapData>> {
-    rings: Vec<Ring<M>>,
+pub struct Merge {
+    rings: Vec<Ring>,
     /// (time stamp of the oldest record, ring): kept to avoid its allocation.
     heads: BinaryHeap<Reverse<(u64, usize)>>,
     /// Time stamp of the last record handed out.
@@ -177,16 +187,16 @@ pub struct Merge<M = RingBuf<MapData>> {
     pub records: u64,
 }
 
-impl<M: AsRawFd> Merge<M> {
+impl Merge {
     /// Merge these rings; a ring's index is its CPU.
     #[must_use]
-    pub fn new(rings: Vec<Ring<M>>) -> Self {
+    pub fn new(rings: Vec<Ring>) -> Self {
         Self { rings, heads: BinaryHeap::new(), last: 0, late: 0, records: 0 }
     }
 
     /// The rings, by CPU.
     #[must_use]
-    pub fn rings(&self) -> &[Ring<M>] {
+    pub fn rings(&self) -> &[Ring] {
         &self.rings
     }
 
@@ -201,7 +211,7 @@ impl<M: AsRawFd> Merge<M> {
         }
         for (i, ring) in self.rings.iter_mut().enumerate() {
             match ring.peek() {
-                Ok((ts, ..)) => self.heads.push(Reverse((ts, i))),
+                Ok(oldest) => self.heads.push(Reverse((oldest.ts, i))),
                 // What is being written is no older than what was read before it.
                 Err(true) => until = until.min(ring.last),
                 Err(false) => {}
@@ -221,12 +231,12 @@ impl<M: AsRawFd> Merge<M> {
             let ring = &mut self.rings[i];
             loop {
                 match ring.peek() {
-                    Ok((ts, record, bytes)) => {
+                    Ok(Oldest { ts, words, bytes }) => {
                         if ts > next || out.len() >= limit {
                             self.heads.push(Reverse((ts, i)));
                             break;
                         }
-                        out.push_words(i as u16, bytes, record);
+                        out.push_words(i as u16, bytes, words);
                         self.late += u64::from(ts < self.last);
                         self.last = self.last.max(ts);
                         self.records += 1;

@@ -73,9 +73,9 @@ impl Error {
                 };
                 Told::io(format!("{verb} {name}"), source)
             }
-            Self::NotARecording | Self::Empty => Told::NotARecording { path },
+            Self::NotARecording => Told::NotARecording { path },
             Self::NewerVersion { found, known, .. } => Told::NewerVersion { path, found, known },
-            Self::ByteOrder | Self::Malformed => Told::Damaged { path, what: self.to_string() },
+            Self::Empty | Self::ByteOrder | Self::Malformed => Told::Damaged { path, what: self.to_string() },
         }
     }
 }

@@ -67,12 +67,10 @@ fn v4_mapped() {
 
 #[test]
 fn quick_refused() {
-    let mut lport = 0;
     let run = traced(|ns| {
         let client = Sock::new(ns, local(7103));
         let err = client.connect(local(7103)).expect_err("nobody listens");
         assert_eq!(err.raw_os_error(), Some(libc::ECONNREFUSED));
-        lport = client.local().port();
     });
     assert_eq!(run.lives(), ["client SYN_SENT CLOSE end=refused by=remote"]);
     let client = run.only("client");
@@ -80,7 +78,6 @@ fn quick_refused() {
     client.carried(0, 0);
     assert_eq!((client.number("rport"), client.0["errno"].as_u64()), (7103, Some(libc::ECONNREFUSED as u64)));
     assert_ne!(client.number("lport"), 0);
-    assert_eq!(lport, 0, "the kernel has already given the port back");
 }
 
 #[test]

@@ -59,7 +59,7 @@ fn names_from_outside_are_escaped() {
         child.join();
     });
     assert!(run.only("client").text("comm").contains("red"), "{}", run.only("client").0);
-    for args in [&["trace"][..], &["conns"], &["conns", "--ladder"], &["trace", "--json"], &["conns", "--json"]] {
+    for args in [&["trace"][..], &["conns"], &["trace", "--json"], &["conns", "--json"]] {
         let output = process::run(tcptrace().args(args).args(["--color", "never", "--from"]).arg(&run.recording));
         let text = std::str::from_utf8(&output.stdout).expect("UTF-8");
         assert!(text.contains("red"), "{args:?}: {text}");

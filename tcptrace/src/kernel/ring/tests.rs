@@ -1,4 +1,4 @@
-//! Rings in files of the kernel's layout: a page for the consumer, one for the producer, the data twice.
+//! Rings in files of the kernel's layout: a page for the consumer, one for the producer, the data.
 
 use std::{fs::File, os::unix::fs::FileExt as _};
 
@@ -16,11 +16,11 @@ struct Producer {
 }
 
 impl Producer {
-    fn new() -> (Self, Ring<File>) {
+    fn new() -> (Self, Ring) {
         let page = rustix::param::page_size() as u64;
         let file = File::from(rustix::fs::memfd_create("ring", rustix::fs::MemfdFlags::CLOEXEC).unwrap());
-        file.set_len(2 * page + 2 * SIZE).unwrap();
-        let ring = Ring::new(file.try_clone().unwrap(), SIZE as u32).unwrap();
+        file.set_len(2 * page + SIZE).unwrap();
+        let ring = Ring::new(file.try_clone().unwrap().into(), SIZE as u32).unwrap();
         (Self { file, position: 0 }, ring)
     }
 
@@ -48,13 +48,12 @@ impl Producer {
         self.commit(at, ts, seq);
     }
 
-    /// Bytes at data position `at`, in both copies.
+    /// Bytes at data position `at`.
     fn write(&self, at: u64, bytes: &[u8]) {
         let data = 2 * rustix::param::page_size() as u64;
         for (i, byte) in (0u64..).zip(bytes) {
             let place = (at + i) % SIZE;
             self.file.write_all_at(&[*byte], data + place).unwrap();
-            self.file.write_all_at(&[*byte], data + SIZE + place).unwrap();
         }
     }
 
@@ -65,7 +64,7 @@ impl Producer {
     }
 }
 
-fn drain(merge: &mut Merge<File>, now: u64) -> Vec<(u64, u16)> {
+fn drain(merge: &mut Merge, now: u64) -> Vec<(u64, u16)> {
     let mut out = Frames::default();
     assert!(merge.drain(now, &mut out, usize::MAX));
     out.iter().map(|r| Head::read_from_bytes(r).unwrap()).map(|h| (h.ts, h.seq)).collect()
