@@ -74,6 +74,10 @@ unsafe fn accepted(sk: u64, fd: i32, inode: u64) {
             return;
         }
         let cookie: u64 = probe(sk, off!(cookie));
+        // The state program makes the cookie of every socket that it says anything about.
+        if cookie == 0 {
+            return;
+        }
         let number = match per_socket::take_over(cookie, task::current_tgid()) {
             Some(seq) => Number { seq, flags: 0 },
             None if filtered_out(sk) => return,
