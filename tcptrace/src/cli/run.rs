@@ -16,14 +16,13 @@ use crate::{
     frame::fact,
     kernel::{
         doctor::{Report, Verdict},
-        facts::{self, Facts},
         load::{KernelFilter, Settings},
     },
     pipeline::{self, Gate, Messages, Records, Stop, Tape, say},
     sink::{
         Output, Sink,
         json::{Json, events_markdown},
-        output::Stdout,
+        output::{Reader, Stdout},
         text::{Headings, Look, Text, TimeMode, bytes, terminal_width},
         time::Stamp,
     },
@@ -112,7 +111,8 @@ async fn show(mut config: Show) -> Result<()> {
         show_from(&mut source, None, config, limit_ns, &mut signals).await?;
         return source.check();
     }
-    let mut source = start(&config.filter, config.buffer, config.verbose)?;
+    let period = if Stdout::reader() == Reader::Waiting { live::PROMPT } else { live::RELAXED };
+    let mut source = start(&config.filter, config.buffer, period, config.verbose)?;
     let tape = config.record.as_deref().map(Tape::create).transpose()?;
     signals.deadline = wall.map(live::after);
     show_from(&mut source, tape, config, limit_ns, &mut signals).await
@@ -164,7 +164,7 @@ async fn trace<S: Source, K: Sink>(
 
 async fn record(config: Record) -> Result<()> {
     let mut signals = Signals::new(None)?;
-    let mut source = start(&config.filter, config.buffer, config.verbose)?;
+    let mut source = start(&config.filter, config.buffer, live::RELAXED, config.verbose)?;
     let tape = Tape::create(&config.file)?;
     signals.deadline = config.duration.map(live::after);
     let name = tape.name().to_owned();
@@ -182,9 +182,9 @@ async fn record(config: Record) -> Result<()> {
 }
 
 /// The live kernel.
-fn start(filter: &Filter, buffer: Option<u64>, verbose: bool) -> Result<Live> {
-    facts::check(&Facts::gather())?;
-    let settings = Settings { filter: kernel_filter(filter), buffer: buffer.unwrap_or(live::DEFAULT_BUFFER), verbose };
+fn start(filter: &Filter, buffer: Option<u64>, period: Duration, verbose: bool) -> Result<Live> {
+    let buffer = buffer.unwrap_or(live::DEFAULT_BUFFER);
+    let settings = Settings { filter: kernel_filter(filter), buffer, period, verbose };
     let name = rustix::system::uname();
     let start = fact::Start {
         host: name.nodename().to_string_lossy().into_owned(),

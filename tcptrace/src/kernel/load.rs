@@ -3,6 +3,7 @@
 use std::{
     io,
     os::fd::{AsRawFd as _, BorrowedFd},
+    time::Duration,
 };
 
 use aya::{
@@ -51,6 +52,8 @@ pub struct Settings {
     pub filter: KernelFilter,
     /// Size of all rings together, bytes.
     pub buffer: u64,
+    /// How often the rings are looked at when nothing wakes the collector.
+    pub period: Duration,
     /// Let the kernel programs say what goes wrong.
     pub verbose: bool,
 }
@@ -96,7 +99,7 @@ pub fn resolve(facts: &Facts) -> Result<Resolved, Error> {
 /// As [`load`].
 pub fn try_out(facts: &Facts) -> Result<(Vec<Signal>, Vec<Absent>), Error> {
     let resolved = resolve(facts)?;
-    let settings = Settings { filter: KernelFilter::default(), buffer: 0, verbose: false };
+    let settings = Settings { filter: KernelFilter::default(), buffer: 0, period: Duration::MAX, verbose: false };
     let (loaded, _) = load(&resolved, &settings)?;
     Ok((loaded.signals, resolved.absent))
 }

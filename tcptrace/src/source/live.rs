@@ -30,8 +30,11 @@ use crate::{
 
 /// All rings together, unless the command line says otherwise: 8 MB hold two producers at full speed.
 pub const DEFAULT_BUFFER: u64 = 8 << 20;
-/// How often the rings are looked at when nothing wakes the collector.
-const PERIOD: Duration = Duration::from_millis(20);
+/// Period of [`Settings`] when somebody watches.
+pub const PROMPT: Duration = Duration::from_millis(20);
+/// Period of [`Settings`] when the output goes to a file: every wakeup finds cold caches, so fewer are cheaper. A ring that fills
+/// wakes the collector earlier.
+pub const RELAXED: Duration = Duration::from_millis(100);
 /// Frames handed out in one batch, bytes.
 const BATCH: usize = 1 << 20;
 /// Stream frames held back for the start snapshot, bytes. Past it the rows come late, which the tracker copes with.
@@ -101,7 +104,7 @@ impl Live {
                 start.degraded.push(signal.name.to_owned());
             }
         }
-        let mut period = interval(PERIOD);
+        let mut period = interval(settings.period);
         period.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Ok(Self {
             loaded,

@@ -74,15 +74,15 @@ impl Tracker {
         if c.owner.as_ref().is_some_and(|owner| owners::same_process(owner, &process)) {
             return;
         }
+        if r.head.err == ECONNABORTED {
+            c.actor = Some(process);
+            return;
+        }
         if flags & flag::INHERITED != 0 {
             c.owner = Some(process);
             c.fd = -1;
             c.inferred.0 &= !Inferred::OWNER;
             return out.owner(c);
-        }
-        if r.head.err == ECONNABORTED {
-            c.actor = Some(process);
-            return;
         }
         let queued = flags & flag::NO_SOCKET != 0 && flags & flag::DEAD == 0;
         let inferred = c.inferred.0 & Inferred::OWNER != 0;

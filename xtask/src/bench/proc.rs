@@ -42,13 +42,13 @@ pub fn cpu_time(pid: u32) -> Result<Duration> {
     Ok(from_ticks(ticks))
 }
 
-/// The most memory that a live process ever had resident, bytes.
+/// Memory that a live process has resident, bytes.
 ///
 /// # Errors
 /// There is no such process.
-pub fn peak_rss(pid: u32) -> Result<u64> {
+pub fn rss(pid: u32) -> Result<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).with_context(|| format!("process {pid}"))?;
-    Ok(field(&status, "VmHWM:").context("VmHWM")? * 1024)
+    Ok(field(&status, "VmRSS:").context("VmRSS")? * 1024)
 }
 
 fn from_ticks(ticks: u64) -> Duration {

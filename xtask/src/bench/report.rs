@@ -128,7 +128,7 @@ impl Report {
             add("lost, all rounds", lost.to_string(), json!(lost), ours.then(|| ("0".to_owned(), lost == 0)));
             let rss = row.storms.iter().map(|run| run.rss).max().unwrap_or_default();
             let required = ours.then(|| ("< 30".to_owned(), rss < MAX_RSS));
-            add("most RSS, MB", format!("{:.1}", rss as f64 / 1e6), json!(rss as f64 / 1e6), required);
+            add("RSS after the storm, MB", format!("{:.1}", rss as f64 / 1e6), json!(rss as f64 / 1e6), required);
             let cpu = median(row.storms.iter().map(|run| run.cpu.as_secs_f64())).unwrap_or_default();
             add("tracer's CPU, s", format!("{cpu:.2}"), json!(cpu), None);
         }

@@ -169,7 +169,7 @@ impl Tracer {
     /// It does not end within 60 s, or tcptrace ends with another status than 0.
     pub fn end(mut self, strict: bool) -> Result<Ended> {
         let pid = self.pid();
-        let rss = proc::peak_rss(pid)?;
+        let rss = proc::rss(pid)?;
         let handle = libc::pid_t::try_from(pid)?;
         // SAFETY: a child that has not been waited for, so the number is still its own.
         ensure!(unsafe { libc::kill(handle, libc::SIGINT) } == 0, "cannot end {}", self.name);

@@ -34,6 +34,7 @@ pub fn transition(c: &Connection, t: &Transition) -> Words {
         return ended(end);
     }
     match (t.from, t.to) {
+        (FinWait2, FinWait2) if t.kernel.is_some() => words("no process left", "orphaned"),
         // close() behind shutdown(), or with nothing left to do, sets the state that it is in.
         (from, to) if from == to => same("close()"),
         (Close, SynSent) => same("connect()"),
@@ -55,6 +56,10 @@ pub fn transition(c: &Connection, t: &Transition) -> Words {
         (FinWait1, TimeWait) => same("FIN+ACK"),
         (FinWait2, TimeWait) => words("FIN from peer", "peer FIN"),
         (TimeWait, Close) => same("expired"),
+        // Nobody reported an error, so the process did it: close() with unread data or SO_LINGER 0, disconnect. A RST follows.
+        (Established | CloseWait | SynRecv | FinWait1 | FinWait2, Close) if t.errno == 0 => {
+            words("abortive close", "abort")
+        }
         _ => same(""),
     }
 }
