@@ -14,7 +14,7 @@ const RING_HEADER: u64 = 8;
 /// after the reservation. Counts the record as lost when the ring is full.
 #[inline(always)]
 pub fn record<T>(program: usize, fill: impl FnOnce(*mut T)) {
-    const { assert!(size_of::<T>() % 8 == 0 && size_of::<T>() >= size_of::<Head>()) }
+    const { assert!(size_of::<T>().is_multiple_of(8) && size_of::<T>() >= size_of::<Head>()) }
     let Some(stats) = STATS.get_ptr_mut(0) else { return };
     // SAFETY: a per-CPU entry; a nested program may count on it too, and a counter may then miss one.
     let cpu = unsafe { h::bpf_get_smp_processor_id() };

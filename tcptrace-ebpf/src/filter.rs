@@ -19,7 +19,7 @@ pub fn in_netns(sk: *const u8) -> bool {
     }
     let netns = sock::netns(sk);
     // SAFETY: the entry is not read.
-    unsafe { NETNS.get(&netns) }.is_some()
+    unsafe { NETNS.get(netns) }.is_some()
 }
 
 /// May this socket matter? `lport` 0 and an unspecified address are "not yet known".
@@ -31,7 +31,7 @@ pub fn wanted(sk: *const u8, lport: u16, owner: u32) -> bool {
     let on = FILTER.load();
     // SAFETY: all loads are of a full socket's `sock_common`.
     unsafe {
-        if on.pids != 0 && owner != 0 && PIDS.get(&owner).is_none() {
+        if on.pids != 0 && owner != 0 && PIDS.get(owner).is_none() {
             return false;
         }
         if on.ports != 0 {
@@ -87,6 +87,7 @@ fn v6(a: [u64; 2]) -> u8 {
     if a[0] == 0 && a[1] as u32 == 0xffff_0000 {
         return v4((a[1] >> 32) as u32);
     }
+    // SAFETY: plain bytes of the same size.
     let bytes: [u8; 16] = unsafe { core::mem::transmute(a) };
     ADDRS_V6.get(Key::new(128, bytes)).copied().unwrap_or(0)
 }

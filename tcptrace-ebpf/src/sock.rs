@@ -88,7 +88,7 @@ pub fn flags(sk: *const u8, tp: *const u8) -> u16 {
         // SOCK_DEAD is bit 0 and SOCK_DONE bit 1; ours are the other way round.
         let dead = (sock_flags & 1) as u16;
         let done = ((sock_flags >> 1) & 1) as u16;
-        let mut flags = shutdown | done * flag::DONE | dead * flag::DEAD;
+        let mut flags = shutdown | (done * flag::DONE) | (dead * flag::DEAD);
         if ld::<u64>(sk, off!(socket)) == 0 {
             flags |= flag::NO_SOCKET;
         }

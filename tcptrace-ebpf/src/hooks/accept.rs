@@ -113,7 +113,7 @@ unsafe fn filtered_out(sk: u64) -> bool {
         && unsafe {
             let net: u64 = probe(sk, off!(net));
             let inum: u32 = probe(net, off!(net_inum));
-            NETNS.get(&inum).is_none()
+            NETNS.get(inum).is_none()
         }
 }
 

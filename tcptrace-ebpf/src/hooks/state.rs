@@ -144,7 +144,7 @@ fn filter_by_owner(live: &Live) -> bool {
     // SAFETY: a map entry or socket storage.
     unsafe {
         let owner = (*live.kept).owner;
-        owner == 0 || PIDS.get(&owner).is_some()
+        owner == 0 || PIDS.get(owner).is_some()
     }
 }
 

@@ -119,8 +119,8 @@ impl Report {
         }
         for signal in &self.signals {
             match &signal.hook {
-                Some(hook) => page.state(&signal.name, 32, hook, ""),
-                None => page.state(&signal.name, 33, "none", ""),
+                Some(hook) => page.state(signal.name, 32, hook, ""),
+                None => page.state(signal.name, 33, "none", ""),
             }
             signal.refused.iter().for_each(|(hook, reason)| page.row("", &format!("not {hook}: {reason}")));
         }
@@ -189,7 +189,7 @@ struct Line<'a> {
 impl<'a> From<&'a Signal> for Line<'a> {
     fn from(s: &'a Signal) -> Self {
         let refused = s.refused.iter().map(|(hook, reason)| Refused { hook, reason }).collect();
-        Self { name: &s.name, hook: s.hook.as_deref(), refused }
+        Self { name: s.name, hook: s.hook.as_deref(), refused }
     }
 }
 
