@@ -153,7 +153,7 @@ fn reason(error: &ProgramError) -> String {
             let footer = ["processed ", "stack depth ", "verification time "];
             match log.lines().rev().find(|line| !line.is_empty() && !footer.iter().any(|f| line.starts_with(f))) {
                 Some(line) => format!("refused by the verifier: {line}"),
-                None => format!("refused by this kernel: {io_error}"),
+                None => format!("refused by this kernel: {}", plain(io_error)),
             }
         }
         ProgramError::KProbeError(error) => format!("cannot be attached: {}", root(error)),
@@ -167,5 +167,11 @@ fn root(error: &dyn std::error::Error) -> String {
     while let Some(source) = inner.source() {
         inner = source;
     }
-    inner.to_string()
+    plain(inner)
+}
+
+/// The system's words without `(os error 2)`.
+fn plain(error: &dyn std::error::Error) -> String {
+    let text = error.to_string();
+    text.split_once(" (os error").map_or(text.as_str(), |(words, _)| words).to_owned()
 }

@@ -61,7 +61,7 @@ pub fn push(frames: &mut Frames, numbers: &mut Numbers, line: &str) {
         kind::REQUEST | kind::TIME_WAIT => {
             &MiniSocket { head, tuple: line.tuple(), retrans: line.number("retrans") as u32, reserved: 0 }
         }
-        kind::SOCKET => &Socket {
+        kind::SOCKET | kind::FOUND => &Socket {
             head,
             tuple: line.tuple(),
             handshake: line.handshake(),
@@ -104,6 +104,7 @@ fn kind_number(word: &str) -> (u8, bool) {
         "ERROR" => (kind::ERROR, true),
         "SYNACK_RETRANSMIT" => (kind::SYNACK_RETRANSMIT, false),
         "SOCKET" => (kind::SOCKET, false),
+        "FOUND" => (kind::FOUND, false),
         "HOLDER" => (kind::HOLDER, false),
         "REQUEST" => (kind::REQUEST, false),
         "TIME_WAIT" => (kind::TIME_WAIT, false),
