@@ -97,4 +97,8 @@ pub struct CpuStats {
     pub ring_full: [u64; program::COUNT],
     /// Sockets for which no storage could be had, by program.
     pub storage: [u64; program::COUNT],
+    /// 1 while the state program runs on this CPU.
+    pub busy: u64,
+    /// Transitions that the second state program took because they interrupted the first.
+    pub nested: u64,
 }

@@ -11,7 +11,7 @@ use tcptrace_common::{
 use super::{Live, Number};
 use crate::{
     emit, filter,
-    maps::{FILTER, PIDS, SYSCALLS, VERBOSE, off},
+    maps::{FILTER, PIDS, STATS, SYSCALLS, VERBOSE, off},
     per_socket, sock,
     sock::{ld, ld_or},
     task,
@@ -19,15 +19,43 @@ use crate::{
 
 const ECONNABORTED: u8 = 103;
 
+/// The kernel does not run a program on a CPU where it is running already: a transition in softirq that interrupts the one of
+/// a process would be lost. So there are two: the second runs right behind the first, mostly for nothing, and takes what the
+/// first had to skip.
 #[btf_tracepoint(function = "inet_sock_set_state")]
 pub fn inet_sock_set_state(ctx: BtfTracePointContext) -> i32 {
+    let Some(stats) = STATS.get_ptr_mut(0) else { return 0 };
+    // SAFETY: this CPU's own entry; what interrupts us reads it and leaves it as it was.
+    unsafe { core::ptr::write_volatile(&raw mut (*stats).busy, 1) }
+    on_transition(&ctx);
+    // SAFETY: as above.
+    unsafe { core::ptr::write_volatile(&raw mut (*stats).busy, 0) }
+    0
+}
+
+/// See [`inet_sock_set_state`].
+#[btf_tracepoint(function = "inet_sock_set_state")]
+pub fn inet_sock_set_state_nested(ctx: BtfTracePointContext) -> i32 {
+    let Some(stats) = STATS.get_ptr_mut(0) else { return 0 };
+    // SAFETY: this CPU's own entry.
+    unsafe {
+        if core::ptr::read_volatile(&raw const (*stats).busy) == 0 {
+            return 0;
+        }
+        (*stats).nested += 1;
+    }
+    on_transition(&ctx);
+    0
+}
+
+#[inline(always)]
+fn on_transition(ctx: &BtfTracePointContext) {
     let sk: *const u8 = ctx.arg(0);
     let from: i32 = ctx.arg(1);
     let to: i32 = ctx.arg(2);
     if !transition(sk, from as u8, to as u8) && VERBOSE.load() != 0 {
-        warn!(&ctx, "no memory to keep a socket's numbers: its transition {} to {} goes unnumbered", from, to);
+        warn!(ctx, "no memory to keep a socket's numbers: its transition {} to {} goes unnumbered", from, to);
     }
-    0
 }
 
 /// False: the socket's data could not be kept.

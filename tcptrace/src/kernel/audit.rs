@@ -55,7 +55,7 @@ impl Audit {
         }
         self.missed.resize(loaded.signals.len(), 0);
         for (signal, told) in loaded.signals.iter().zip(&mut self.missed) {
-            let now = run_stats(loaded, signal).missed;
+            let now = missed(loaded, signal);
             if now > *told {
                 losses.push(fact::Loss {
                     kind: "missed_run".to_owned(),
@@ -70,12 +70,26 @@ impl Audit {
     }
 }
 
-/// Run statistics of the program behind a signal.
+/// Runs that were skipped and that no second program took.
+fn missed(loaded: &Loaded, signal: &Signal) -> u64 {
+    let of = |name: Option<&str>| name.map_or(0, |name| program_stats(loaded, name).missed);
+    let taken = match signal.second {
+        Some(_) => loaded.stats.get(&0, 0).map_or(0, |cpus| cpus.iter().map(|stats| stats.0.nested).sum()),
+        None => 0,
+    };
+    (of(signal.program) + of(signal.second)).saturating_sub(taken)
+}
+
+/// Run statistics of the programs behind a signal; runs of a second program are part of the first one's cost.
 #[must_use]
 pub fn run_stats(loaded: &Loaded, signal: &Signal) -> RunStats {
-    let Some(program) = signal.program.and_then(|name| loaded.ebpf.program(name)) else {
-        return RunStats::default();
-    };
+    let of = |name: Option<&str>| name.map(|name| program_stats(loaded, name)).unwrap_or_default();
+    let (first, second) = (of(signal.program), of(signal.second));
+    RunStats { time_ns: first.time_ns + second.time_ns, count: first.count, missed: missed(loaded, signal) }
+}
+
+fn program_stats(loaded: &Loaded, name: &str) -> RunStats {
+    let Some(program) = loaded.ebpf.program(name) else { return RunStats::default() };
     let Ok(fd) = program.fd() else { return RunStats::default() };
     use std::os::fd::AsFd as _;
     let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_fd().as_raw_fd())).unwrap_or_default();

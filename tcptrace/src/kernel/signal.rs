@@ -19,6 +19,8 @@ pub struct Signal {
     pub refused: Vec<(String, String)>,
     /// Kernel program behind the hook.
     pub program: Option<&'static str>,
+    /// A second program on the same hook, which takes what the first must skip because it would interrupt itself.
+    pub second: Option<&'static str>,
 }
 
 /// A way to learn a signal.
@@ -51,6 +53,8 @@ struct Wanted {
     /// Without it there is nothing to trace.
     required: bool,
     candidates: &'static [Candidate],
+    /// See [`Signal::second`].
+    second: Option<Candidate>,
 }
 
 const fn tracepoint(name: &'static str) -> Candidate {
@@ -68,14 +72,20 @@ const WANTED: &[Wanted] = &[
             Candidate { program: "sock_graft_kprobe", hook: Hook::Kprobe("security_sock_graft") },
             Candidate { program: "sys_exit", hook: Hook::Tracepoint("sys_exit") },
         ],
+        second: None,
     },
-    Wanted { name: "destroy", required: false, candidates: &[tracepoint("tcp_destroy_sock")] },
-    Wanted { name: "reset_sent", required: false, candidates: &[tracepoint("tcp_send_reset")] },
-    Wanted { name: "reset_received", required: false, candidates: &[tracepoint("tcp_receive_reset")] },
-    Wanted { name: "retransmit", required: false, candidates: &[tracepoint("tcp_retransmit_skb")] },
-    Wanted { name: "synack_retransmit", required: false, candidates: &[tracepoint("tcp_retransmit_synack")] },
-    Wanted { name: "error", required: false, candidates: &[tracepoint("inet_sk_error_report")] },
-    Wanted { name: "state", required: true, candidates: &[tracepoint("inet_sock_set_state")] },
+    Wanted { name: "destroy", required: false, candidates: &[tracepoint("tcp_destroy_sock")], second: None },
+    Wanted { name: "reset_sent", required: false, candidates: &[tracepoint("tcp_send_reset")], second: None },
+    Wanted { name: "reset_received", required: false, candidates: &[tracepoint("tcp_receive_reset")], second: None },
+    Wanted { name: "retransmit", required: false, candidates: &[tracepoint("tcp_retransmit_skb")], second: None },
+    Wanted {
+        name: "synack_retransmit",
+        required: false,
+        candidates: &[tracepoint("tcp_retransmit_synack")],
+        second: None,
+    },
+    Wanted { name: "error", required: false, candidates: &[tracepoint("inet_sk_error_report")], second: None },
+    Wanted { name: "state", required: true, candidates: &[tracepoint("inet_sock_set_state")], second: None },
 ];
 
 /// Names of the programs by their number in the loss counters.
@@ -99,7 +109,7 @@ pub const PROGRAMS: [&str; program::COUNT] = {
 pub(super) fn attach_all(ebpf: &mut Ebpf, btf: &Btf) -> Result<Vec<Signal>, Error> {
     let mut signals = Vec::with_capacity(WANTED.len());
     for wanted in WANTED {
-        let mut signal = Signal { name: wanted.name, hook: None, refused: Vec::new(), program: None };
+        let mut signal = Signal { name: wanted.name, hook: None, refused: Vec::new(), ..Signal::default() };
         let mut last = None;
         for candidate in wanted.candidates {
             let program = ebpf.program_mut(candidate.program).ok_or_else(|| Error::missing(candidate.program))?;
@@ -107,6 +117,7 @@ pub(super) fn attach_all(ebpf: &mut Ebpf, btf: &Btf) -> Result<Vec<Signal>, Erro
                 Ok(()) => {
                     signal.hook = Some(candidate.hook.to_string());
                     signal.program = Some(candidate.program);
+                    signal.second = attach_second(ebpf, wanted.second, btf);
                     break;
                 }
                 Err(error) => {
@@ -121,6 +132,13 @@ pub(super) fn attach_all(ebpf: &mut Ebpf, btf: &Btf) -> Result<Vec<Signal>, Erro
         signals.push(signal);
     }
     Ok(signals)
+}
+
+/// Without it more runs are missed, and counted as such.
+fn attach_second(ebpf: &mut Ebpf, second: Option<Candidate>, btf: &Btf) -> Option<&'static str> {
+    let second = second?;
+    let program = ebpf.program_mut(second.program)?;
+    attach(program, second.hook, btf).is_ok().then_some(second.program)
 }
 
 fn attach(program: &mut Program, hook: Hook, btf: &Btf) -> Result<(), ProgramError> {

@@ -7,6 +7,7 @@ fn sound() -> Report {
     let sysctl = |name: &str, value: &str, decides| Sysctl { name: name.to_owned(), value: value.to_owned(), decides };
     let signal = |name: &'static str, hook: &str, refused: &[(&str, &str)]| Signal {
         program: None,
+        second: None,
         name,
         hook: (!hook.is_empty()).then(|| hook.to_owned()),
         refused: refused.iter().map(|&(h, r)| (h.to_owned(), r.to_owned())).collect(),
