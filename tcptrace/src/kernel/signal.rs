@@ -85,7 +85,15 @@ const WANTED: &[Wanted] = &[
         second: None,
     },
     Wanted { name: "error", required: false, candidates: &[tracepoint("inet_sk_error_report")], second: None },
-    Wanted { name: "state", required: true, candidates: &[tracepoint("inet_sock_set_state")], second: None },
+    Wanted {
+        name: "state",
+        required: true,
+        candidates: &[tracepoint("inet_sock_set_state")],
+        second: Some(Candidate {
+            program: "inet_sock_set_state_nested",
+            hook: Hook::Tracepoint("inet_sock_set_state"),
+        }),
+    },
 ];
 
 /// Names of the programs by their number in the loss counters.
@@ -117,7 +125,7 @@ pub(super) fn attach_all(ebpf: &mut Ebpf, btf: &Btf) -> Result<Vec<Signal>, Erro
                 Ok(()) => {
                     signal.hook = Some(candidate.hook.to_string());
                     signal.program = Some(candidate.program);
-                    signal.second = attach_second(ebpf, wanted.second, btf);
+                    attach_second(ebpf, wanted.second, btf, &mut signal)?;
                     break;
                 }
                 Err(error) => {
@@ -134,11 +142,15 @@ pub(super) fn attach_all(ebpf: &mut Ebpf, btf: &Btf) -> Result<Vec<Signal>, Erro
     Ok(signals)
 }
 
-/// Without it more runs are missed, and counted as such.
-fn attach_second(ebpf: &mut Ebpf, second: Option<Candidate>, btf: &Btf) -> Option<&'static str> {
-    let second = second?;
-    let program = ebpf.program_mut(second.program)?;
-    attach(program, second.hook, btf).is_ok().then_some(second.program)
+/// Without it more runs are missed, and counted as such; `doctor` says why.
+fn attach_second(ebpf: &mut Ebpf, second: Option<Candidate>, btf: &Btf, signal: &mut Signal) -> Result<(), Error> {
+    let Some(second) = second else { return Ok(()) };
+    let program = ebpf.program_mut(second.program).ok_or_else(|| Error::missing(second.program))?;
+    match attach(program, second.hook, btf) {
+        Ok(()) => signal.second = Some(second.program),
+        Err(error) => signal.refused.push((format!("a second {}", second.hook), reason(&error))),
+    }
+    Ok(())
 }
 
 fn attach(program: &mut Program, hook: Hook, btf: &Btf) -> Result<(), ProgramError> {

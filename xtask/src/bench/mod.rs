@@ -227,6 +227,8 @@ impl Bench {
         meanwhile(tracer.as_ref())?;
         let load = serde_json::from_str(&printed).context("the load's result")?;
         let Some(tracer) = tracer else { return Ok((load, None)) };
+        // The last connections close after the load has ended: delayed ACKs take 40 ms.
+        thread::sleep(Duration::from_millis(300));
         let messages = self.files.0.join("out.messages");
         let ended = tracer.end(subject.is_ours())?;
         Ok((load, Some(Run { ended, out, messages: fs::read_to_string(messages)? })))
