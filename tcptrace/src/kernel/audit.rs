@@ -77,7 +77,8 @@ fn missed(loaded: &Loaded, signal: &Signal) -> u64 {
         Some(_) => loaded.stats.get(&0, 0).map_or(0, |cpus| cpus.iter().map(|stats| stats.0.nested).sum()),
         None => 0,
     };
-    (of(signal.program) + of(signal.second)).saturating_sub(taken)
+    // Skips of the second program are no loss: it is interrupted while it has nothing to do, and the first takes that run.
+    of(signal.program).saturating_sub(taken)
 }
 
 /// Run statistics of the programs behind a signal; runs of a second program are part of the first one's cost.

@@ -114,11 +114,6 @@ impl Ring {
         self.end = unsafe { self.memory.producer.as_ref() }.load(Ordering::Acquire);
     }
 
-    /// Bytes that wait in the ring, as of the last look.
-    fn waiting(&self) -> u64 {
-        self.end.wrapping_sub(self.position)
-    }
-
     /// The oldest record. `Err(true)`: it is still being written; `Err(false)`: there is none.
     #[inline]
     fn peek(&mut self) -> Result<Oldest<'_>, bool> {
@@ -256,12 +251,6 @@ impl Merge {
             ring.publish();
         }
         complete
-    }
-
-    /// Largest share of a ring that was in use when it was last looked at, in percent.
-    #[must_use]
-    pub fn fill_percent(&self) -> u64 {
-        self.rings.iter().map(|r| r.waiting() * 100 / r.size).max().unwrap_or(0)
     }
 }
 

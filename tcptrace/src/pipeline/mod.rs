@@ -60,6 +60,26 @@ pub async fn run<S: Source, K: Sink>(
     result.and(printed).and(finished)
 }
 
+/// The source's next batch, or its order to stop when that is wanted: is there more? None: it is wanted a second time.
+async fn next_batch(
+    source: &mut impl Source,
+    frames: &mut Frames,
+    stop: &mut impl Stop,
+    stopping: &mut bool,
+) -> Option<Result<bool>> {
+    tokio::select! {
+        biased;
+        () = stop.wanted() => {}
+        next = source.next(frames) => return Some(next),
+    }
+    if *stopping {
+        return None;
+    }
+    *stopping = true;
+    source.stop();
+    Some(Ok(true))
+}
+
 async fn drive<S: Source, K: Sink>(
     source: &mut S,
     tape: &mut Option<Tape>,
@@ -69,21 +89,7 @@ async fn drive<S: Source, K: Sink>(
     let mut frames = Frames::with_capacity(1 << 20);
     let mut stopping = false;
     loop {
-        let next = tokio::select! {
-            biased;
-            () = stop.wanted() => None,
-            next = source.next(&mut frames) => Some(next),
-        };
-        let more = match next {
-            Some(next) => next,
-            // The second time.
-            None if stopping => return Ok(()),
-            None => {
-                stopping = true;
-                source.stop();
-                Ok(true)
-            }
-        };
+        let Some(more) = next_batch(source, &mut frames, stop, &mut stopping).await else { return Ok(()) };
         let recorded = match tape {
             Some(tape) => tape.write(&frames),
             None => Ok(()),

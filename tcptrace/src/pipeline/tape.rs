@@ -8,7 +8,7 @@ use std::{
 
 use zerocopy::FromBytes;
 
-use super::{FIRST_FACT, Stop};
+use super::{FIRST_FACT, Stop, next_batch};
 use crate::{
     error::{Error, Result},
     frame::{Frames, fact},
@@ -106,20 +106,7 @@ async fn copy<S: Source>(source: &mut S, tape: &mut Tape, done: &mut Recorded, s
     let mut frames = Frames::with_capacity(1 << 20);
     let mut stopping = false;
     loop {
-        let next = tokio::select! {
-            biased;
-            () = stop.wanted() => None,
-            next = source.next(&mut frames) => Some(next),
-        };
-        let more = match next {
-            Some(next) => next,
-            None if stopping => return Ok(()),
-            None => {
-                stopping = true;
-                source.stop();
-                Ok(true)
-            }
-        };
+        let Some(more) = next_batch(source, &mut frames, stop, &mut stopping).await else { return Ok(()) };
         for record in frames.iter() {
             match record.get(16) {
                 Some(&fact::kind::LOSS) => done.lost += lost(record),

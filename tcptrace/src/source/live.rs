@@ -23,7 +23,6 @@ use crate::{
         facts::{self, Facts},
         load::{self, Loaded, Settings},
         ring::Merge,
-        signal::Signal,
         snapshot::{Iterators, Taken},
     },
 };
@@ -121,12 +120,6 @@ impl Live {
             phase: Phase::Begin,
             start,
         })
-    }
-
-    /// Which hook serves which signal.
-    #[must_use]
-    pub fn signals(&self) -> &[Signal] {
-        &self.loaded.signals
     }
 
     /// Until the period has passed or the kernel woke us.
