@@ -37,6 +37,14 @@ pub mod kind {
     /// The first sight of a socket whose life had begun before: [`Socket`](super::Socket), right before the record that it
     /// explains.
     pub const FOUND: u8 = 14;
+    /// What became of a SYN, a half-open request or a final ACK: [`RequestEvent`](crate::queue::RequestEvent).
+    pub const REQUEST_EVENT: u8 = 15;
+    /// CLOSE→LISTEN: [`Listen`](crate::queue::Listen).
+    pub const LISTEN: u8 = 16;
+    /// A timewait socket took over: [`Head`](super::Head) alone; `to` is TIME_WAIT, or FIN_WAIT2 for an orphan.
+    pub const TIME_WAIT_BEGIN: u8 = 17;
+    /// A timewait socket is gone: [`Head`](super::Head) alone; [`EXPIRED`](super::flag::EXPIRED) says whether its time was up.
+    pub const TIME_WAIT_END: u8 = 18;
 
     /// A socket that the start snapshot found: [`Socket`](super::Socket).
     pub const SOCKET: u8 = 32;
@@ -46,6 +54,10 @@ pub mod kind {
     pub const REQUEST: u8 = 34;
     /// A TIME_WAIT socket that the start snapshot found: [`MiniSocket`](super::MiniSocket).
     pub const TIME_WAIT: u8 = 35;
+    /// A listener at the end of an interval: [`ListenerSample`](crate::queue::ListenerSample).
+    pub const LISTENER: u8 = 36;
+    /// A listener's counts at the end of an interval: [`ListenerStats`](crate::queue::ListenerStats).
+    pub const LISTENER_STATS: u8 = 37;
 }
 
 /// Bits of [`Head::flags`].
@@ -72,6 +84,8 @@ pub mod flag {
     /// →CLOSE of a socket that would go to TIME_WAIT: the namespace has as many TIME_WAIT sockets as it may have
     /// (`tcp_max_tw_buckets`), so this one may have got none.
     pub const TW_FULL: u16 = 1 << 11;
+    /// [`TIME_WAIT_END`](super::kind::TIME_WAIT_END): the timer ran out.
+    pub const EXPIRED: u16 = 1 << 9;
     /// No sequence number could be kept for this socket (storage failed).
     pub const SEQ_ABSENT: u16 = 1 << 10;
 }

@@ -16,6 +16,10 @@ pub mod kind {
     pub const TICK: u8 = 68;
     /// [`End`](super::End): always the last frame of a trace that ended cleanly.
     pub const END: u8 = 69;
+    /// [`Netns`](super::Netns): before the [`INTERVAL`] that it belongs to.
+    pub const NETNS: u8 = 70;
+    /// [`Interval`](super::Interval): the rows about listeners (`LISTENER`, `LISTENER_STATS`) and namespaces end here.
+    pub const INTERVAL: u8 = 71;
 }
 
 /// The host and what is traced on it.
@@ -83,4 +87,42 @@ pub struct End {
     pub collector_cpu_us: u64,
     /// Highest number of records in one second.
     pub peak_rate: u64,
+}
+
+/// The kernel's own counters of one network namespace, as they stand (`/proc/net/netstat` and `/proc/net/snmp`).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Netns {
+    /// Inode number of the namespace.
+    pub netns: u32,
+    /// Name → value; those of [`COUNTERS`], as far as the kernel has them.
+    pub counters: Vec<(String, u64)>,
+}
+
+/// The counters that say something about listeners.
+pub const COUNTERS: [&str; 14] = [
+    "ListenOverflows",
+    "ListenDrops",
+    "TCPReqQFullDrop",
+    "TCPReqQFullDoCookies",
+    "SyncookiesSent",
+    "SyncookiesRecv",
+    "SyncookiesFailed",
+    "EmbryonicRsts",
+    "TCPDeferAcceptDrop",
+    "TCPTimeWaitOverflow",
+    "TCPAbortOnMemory",
+    "PassiveOpens",
+    "AttemptFails",
+    "RetransSegs",
+];
+
+/// End of an interval.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Interval {
+    /// How long it was, microseconds.
+    pub interval_us: u64,
+    /// Every event of a listener passes a hook: the totals are exact. Otherwise some are known from samples alone.
+    pub exact: bool,
+    /// At rest: no event came between the reading of the totals and that of the kernel's counters.
+    pub rest: bool,
 }
