@@ -34,6 +34,7 @@ pub enum Event<'a> {
     Loss(u64, fact::Loss),
     Tick(u64),
     End(u64, fact::End),
+    Cgroup(fact::Cgroup),
 }
 
 /// Why a frame was not understood.
@@ -87,6 +88,7 @@ pub fn decode(record: &[u8]) -> Result<Event<'_>, Error> {
         fact::kind::LOSS => Event::Loss(head.ts, json(head, body)?),
         fact::kind::TICK => Event::Tick(head.ts),
         fact::kind::END => Event::End(head.ts, json(head, body)?),
+        fact::kind::CGROUP => Event::Cgroup(json(head, body)?),
         unknown => return Err(Error::Unknown(unknown)),
     })
 }

@@ -70,6 +70,11 @@ impl Frames {
         self.words[start..].as_mut_bytes()[..bytes.len()].copy_from_slice(bytes);
     }
 
+    /// Put other frames at byte `at`, which must be between two frames.
+    pub fn insert(&mut self, at: usize, other: &Self) {
+        self.words.splice(at / 8..at / 8, other.words.iter().copied());
+    }
+
     /// All bytes: a multiple of 8.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
@@ -95,7 +100,12 @@ impl Frames {
 
     /// The records in order. Ends early at a header that points past the buffer, which only a damaged block can hold.
     pub fn iter(&self) -> Iter<'_> {
-        Iter { rest: self.as_bytes() }
+        self.iter_from(0)
+    }
+
+    /// [`Frames::iter`] from byte `from` on, which must be between two frames.
+    pub fn iter_from(&self, from: usize) -> Iter<'_> {
+        Iter { rest: self.as_bytes().get(from..).unwrap_or_default() }
     }
 }
 

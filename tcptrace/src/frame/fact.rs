@@ -20,6 +20,8 @@ pub mod kind {
     pub const NETNS: u8 = 70;
     /// [`Interval`](super::Interval): the rows about listeners (`LISTENER`, `LISTENER_STATS`) and namespaces end here.
     pub const INTERVAL: u8 = 71;
+    /// [`Cgroup`](super::Cgroup): before the first record that names it.
+    pub const CGROUP: u8 = 72;
 }
 
 /// The host and what is traced on it.
@@ -72,6 +74,21 @@ pub struct Loss {
     pub cpu: Option<u32>,
     /// Kernel program.
     pub program: String,
+}
+
+/// Where a cgroup is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cgroup {
+    /// Its id: [`cgroup`](tcptrace_common::record::Owner::cgroup) of an owner.
+    pub id: u64,
+    /// Path below the mount of the v2 hierarchy, with a slash in front.
+    pub path: String,
+}
+
+impl Cgroup {
+    /// How many paths who takes these facts must remember. With the one that would be too many, it and who tells them forget
+    /// all that came before.
+    pub const REMEMBERED: usize = 1 << 14;
 }
 
 /// What only the live run could measure.

@@ -34,7 +34,7 @@ pub fn v6(laddr: &str, lport: u16, raddr: &str, rport: u16) -> Tuple {
 pub fn process(pid: u32, comm: &[u8]) -> Option<Arc<Process>> {
     let mut name = [0; 16];
     name[..comm.len()].copy_from_slice(comm);
-    Some(Arc::new(Process { pid, tid: pid, uid: 1000, comm: name, cgroup: 1, started: 5 }))
+    Some(Arc::new(Process { pid, tid: pid, uid: 1000, comm: name, cgroup: 1, cgroup_path: None, started: 5 }))
 }
 
 pub fn connection(

@@ -1,5 +1,7 @@
 //! Processes, as owners and actors.
 
+use std::sync::Arc;
+
 /// A process at the moment it opened, accepted or touched a socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Process {
@@ -13,6 +15,8 @@ pub struct Process {
     pub comm: [u8; 16],
     /// cgroup id (v2).
     pub cgroup: u64,
+    /// Path of that cgroup below the mount of its hierarchy, `/system.slice/nginx.service`; None where it is not known.
+    pub cgroup_path: Option<Arc<str>>,
     /// When the thread-group leader started, CLOCK_MONOTONIC nanoseconds.
     pub started: u64,
 }

@@ -20,6 +20,7 @@ use crate::{
     kernel::{
         Error,
         audit::{self, Audit},
+        cgroup::Cgroups,
         facts::{self, Facts},
         load::{self, Loaded, Settings},
         ring::Merge,
@@ -53,6 +54,7 @@ pub struct Live {
     /// Stream frames that wait for the snapshot.
     held: Frames,
     audit: Audit,
+    cgroups: Cgroups,
     clock_offset: i64,
     next_second: u64,
     rate: Rate,
@@ -113,6 +115,7 @@ impl Live {
             snapshot,
             held: Frames::default(),
             audit: Audit::default(),
+            cgroups: Cgroups::new(),
             clock_offset: 0,
             next_second: 0,
             rate: Rate::default(),
@@ -222,7 +225,9 @@ impl Source for Live {
             }
         }
         let now = monotonic();
+        let before = frames.len();
         self.drain(now, frames);
+        self.cgroups.tell(frames, before);
         if now >= self.next_second || self.phase == Phase::Stopping {
             self.each_second(now, frames);
         }

@@ -121,6 +121,7 @@ impl Tracker {
             Event::Request(r) | Event::TimeWait(r) => self.mini_socket(r, out),
             Event::Snapshot(_, fact) => self.snapshot_complete(fact, out),
             Event::Tick(ts) => self.tick(*ts),
+            Event::Cgroup(fact) => self.processes.cgroup(fact),
             Event::Start(_) | Event::Clock(_) | Event::Loss(..) | Event::End(..) => {}
         }
     }
@@ -199,6 +200,7 @@ fn time(event: &Event<'_>) -> u64 {
         | Event::Holder(_)
         | Event::Request(_)
         | Event::TimeWait(_)
+        | Event::Cgroup(_)
         | Event::Start(_)
         | Event::Clock(_) => 0,
     }

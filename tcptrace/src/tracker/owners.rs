@@ -7,7 +7,10 @@ use hashbrown::{HashMap, HashTable};
 use tcptrace_common::record::{Owner, Tuple};
 
 use super::table::Table;
-use crate::model::{Connection, Inferred, Process, Role};
+use crate::{
+    frame::fact,
+    model::{Connection, Inferred, Process, Role},
+};
 
 const AF_INET: u16 = 2;
 const AF_INET6: u16 = 10;
@@ -18,6 +21,8 @@ pub(super) struct Processes {
     known: HashTable<Arc<Process>>,
     /// The latest: a busy process opens one socket after the other.
     latest: Option<Arc<Process>>,
+    /// Paths of cgroups by id.
+    cgroups: HashMap<u64, Arc<str>>,
 }
 
 impl Processes {
@@ -33,9 +38,18 @@ impl Processes {
             return Some(Arc::clone(p));
         }
         let entry = self.known.entry(hash(o.pid, o.tid), |p| same(p, o), |p| hash(p.pid, p.tid));
-        let p = Arc::clone(entry.or_insert_with(|| Arc::new(process(o))).get());
+        let cgroups = &self.cgroups;
+        let p = Arc::clone(entry.or_insert_with(|| Arc::new(process(o, cgroups.get(&o.cgroup).cloned()))).get());
         self.latest = Some(Arc::clone(&p));
         Some(p)
+    }
+
+    /// Where a cgroup is, for the processes that come.
+    pub fn cgroup(&mut self, fact: &fact::Cgroup) {
+        if self.cgroups.len() >= fact::Cgroup::REMEMBERED {
+            self.cgroups.clear();
+        }
+        self.cgroups.insert(fact.id, fact.path.as_str().into());
     }
 
     /// Forget those that no connection refers to.
@@ -45,8 +59,9 @@ impl Processes {
     }
 }
 
-fn process(o: &Owner) -> Process {
-    Process { pid: o.pid, tid: o.tid, uid: o.uid, comm: o.comm, cgroup: o.cgroup, started: o.started }
+fn process(o: &Owner, cgroup_path: Option<Arc<str>>) -> Process {
+    let &Owner { pid, tid, uid, comm, cgroup, started, .. } = o;
+    Process { pid, tid, uid, comm, cgroup, cgroup_path, started }
 }
 
 fn same(p: &Process, o: &Owner) -> bool {

@@ -28,6 +28,10 @@ pub fn push(frames: &mut Frames, numbers: &mut Numbers, line: &str) {
             let body = fact::Snapshot { hz: line.number("hz") as u32, ..fact::Snapshot::default() };
             return frames.push_fact(fact::kind::SNAPSHOT, line.ts, &body);
         }
+        "CGROUP" => {
+            let body = fact::Cgroup { id: line.number("id"), path: line.pairs["path"].to_owned() };
+            return frames.push_fact(fact::kind::CGROUP, line.ts, &body);
+        }
         _ => {}
     }
     let (kind, numbered) = kind_number(line.kind);

@@ -145,6 +145,9 @@ fn owners(line: &mut String, c: &Connection) {
     let name = |p: &Process| format!("{}/{}", p.pid, String::from_utf8_lossy(comm_str(&p.comm)));
     if let Some(p) = &c.owner {
         write!(line, " owner={}", name(p)).unwrap();
+        if let Some(path) = &p.cgroup_path {
+            write!(line, " cgroup={path}").unwrap();
+        }
     }
     if c.fd >= 0 {
         write!(line, " fd={}", c.fd).unwrap();

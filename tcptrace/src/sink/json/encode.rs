@@ -3,7 +3,7 @@
 use std::{io::Write, net::Ipv6Addr};
 
 use crate::{
-    model::{CloseSegments, ClosedBy, End, Inferred, Patterns, Role, State, Timeline},
+    model::{CloseSegments, ClosedBy, End, Inferred, Patterns, Process, Role, State, Timeline},
     sink::{escape, time::Stamp},
 };
 
@@ -306,16 +306,16 @@ impl Value for Patterns {
 
 /// Names of the fields that were concluded.
 #[derive(Clone, Copy, Debug)]
-pub struct Concluded {
+pub struct Concluded<'a> {
     /// What was.
     pub bits: Inferred,
-    /// The fields of the owner that the object has: none where it is not known.
-    pub owner: bool,
+    /// Whose fields the object has.
+    pub owner: Option<&'a Process>,
     /// The object's fields for a state before and after: `from` and `to`, or `states` for both.
     pub states: [&'static str; 2],
 }
 
-impl Value for Concluded {
+impl Value for Concluded<'_> {
     const JSON: &'static str = "array of strings";
     const MAY_BE_ABSENT: bool = true;
     fn is_known(&self) -> bool {
@@ -323,13 +323,14 @@ impl Value for Concluded {
     }
     fn write(&self, out: &mut Out) {
         let has = |bit| self.bits.0 & bit != 0;
-        let owner = has(Inferred::OWNER) && self.owner;
+        let owner = self.owner.filter(|_| has(Inferred::OWNER));
         let [from, to] = self.states;
         let mut list = List::new(out);
         list.name(has(Inferred::ROLE), "role");
         for name in ["pid", "tid", "comm", "uid"] {
-            list.name(owner, name);
+            list.name(owner.is_some(), name);
         }
+        list.name(owner.is_some_and(|o| o.cgroup_path.is_some()), "cgroup");
         list.name(has(Inferred::FROM), from);
         list.name(has(Inferred::TO) && !(from == to && has(Inferred::FROM)), to);
         list.name(has(Inferred::END), "end");

@@ -46,6 +46,8 @@ object! {
         comm: Option<Text<'a>>,
         /// Owner: user id in the initial user namespace.
         uid: Option<u32>,
+        /// Owner: cgroup when it opened or accepted the socket, as a path below the mount of the v2 hierarchy; absent if it was gone before it could be looked up.
+        cgroup: Option<Text<'a>>,
         /// Another process that acted on the socket (`ss -K`, or one that inherited it): `pid`, `comm`.
         actor: Option<Actor<'a>>,
         /// `true` if the socket existed when the trace began.
@@ -85,6 +87,7 @@ impl<'a> Socket<'a> {
             tid: owner.and_then(|o| some(o.tid)),
             comm: owner.map(|o| Text(comm_str(&o.comm))),
             uid: owner.map(|o| o.uid),
+            cgroup: owner.and_then(|o| o.cgroup_path.as_deref()).map(|path| Text(path.as_bytes())),
             actor: c.actor.as_deref().map(|a| Actor { pid: a.pid, comm: comm_str(&a.comm) }),
             preexisting: c.preexisting.then_some(true),
         }
@@ -107,6 +110,7 @@ impl<'a> Socket<'a> {
             tid: None,
             comm: None,
             uid: None,
+            cgroup: None,
             actor: None,
             preexisting: Some(true),
         }
@@ -166,7 +170,7 @@ object! {
         /// Half-open requests of a listener.
         syn_queue: Option<u32>,
         /// Names of fields that were concluded and not seen.
-        inferred: Concluded,
+        inferred: Concluded<'a>,
     }
 }
 
@@ -179,7 +183,7 @@ impl<'a> SocketObject<'a> {
             unsent: Some(f.unsent),
             idle_us: f.idle_us,
             syn_queue: f.syn_queue,
-            inferred: Concluded { bits: c.inferred, owner: c.owner.is_some(), states: ["state"; 2] },
+            inferred: Concluded { bits: c.inferred, owner: c.owner.as_deref(), states: ["state"; 2] },
         }
     }
 
@@ -191,7 +195,7 @@ impl<'a> SocketObject<'a> {
             unsent: None,
             idle_us: None,
             syn_queue: None,
-            inferred: Concluded { bits: Inferred::default(), owner: false, states: ["state"; 2] },
+            inferred: Concluded { bits: Inferred::default(), owner: None, states: ["state"; 2] },
         }
     }
 }
@@ -230,7 +234,7 @@ object! {
         /// The socket's error (errno).
         errno: Option<u8>,
         /// Names of fields that were concluded and not seen.
-        inferred: Concluded,
+        inferred: Concluded<'a>,
     }
 }
 
@@ -247,7 +251,7 @@ impl<'a> TransitionObject<'a> {
             errno: some(t.errno),
             inferred: Concluded {
                 bits: Inferred(t.inferred.0 | c.inferred.0 & (Inferred::OWNER | Inferred::ROLE)),
-                owner: c.owner.is_some(),
+                owner: c.owner.as_deref(),
                 states: ["from", "to"],
             },
         }
@@ -322,7 +326,7 @@ object! {
         /// Of `simultaneous_open`, `simultaneous_close`, `self_connect`, `half_close`, `orphan`.
         patterns: Patterns,
         /// Names of fields that were concluded and not seen.
-        inferred: Concluded,
+        inferred: Concluded<'a>,
     }
 }
 
@@ -375,7 +379,7 @@ impl<'a> ConnectionObject<'a> {
             close_segments: f.close_segments,
             errno: some(f.errno),
             patterns: c.patterns,
-            inferred: Concluded { bits: c.inferred, owner: c.owner.is_some(), states: ["states"; 2] },
+            inferred: Concluded { bits: c.inferred, owner: c.owner.as_deref(), states: ["states"; 2] },
         }
     }
 }

@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     model::{
-        ClosedBy, End, Entry, Inferred, Patterns, Role, Timeline,
+        ClosedBy, End, Entry, Inferred, Patterns, Process, Role, Timeline,
         fixture::{self, MS, OFFSET},
     },
     sink::output::Reader,
@@ -53,6 +53,18 @@ fn transitions() {
     c.preexisting = true;
     c.actor = fixture::process(9, b"ss\n");
     insta::assert_snapshot!(lines(|j| j.transition(&c, &t)), @r#"{"v":1,"type":"transition","ts":"2026-11-21T12:03:05.325000000Z","mono_ns":1325000000,"id":7,"netns":4026531840,"family":"ipv6","laddr":"2001:db8::1","lport":443,"raddr":"2001:db8:1:2:3:4:5:6","rport":50000,"role":"server","actor":{"pid":9,"comm":"ss\u000a"},"preexisting":true,"from":"FIN_WAIT2","to":"TIME_WAIT","kernel":"FIN_WAIT2>CLOSE","end":"fin","errno":104,"inferred":["role","to","end"]}"#);
+}
+
+#[test]
+fn the_cgroup_is_the_owners_and_as_certain_as_it_is() {
+    let mut c = fixture::client();
+    let owner = c.owner.take().map(|p| Process { cgroup_path: Some("/a\n\"b".into()), ..(*p).clone() });
+    c.owner = owner.map(Into::into);
+    c.inferred = Inferred(Inferred::OWNER);
+    let t = fixture::transition(112 * MS, State::SynSent, State::Established, None);
+    let line: serde_json::Value = serde_json::from_str(&lines(|j| j.transition(&c, &t))).unwrap();
+    assert_eq!(line["cgroup"], "/a\n\"b");
+    assert_eq!(line["inferred"], serde_json::json!(["pid", "tid", "comm", "uid", "cgroup"]));
 }
 
 #[test]
