@@ -9,7 +9,7 @@ use std::{
     io::{self, Read as _},
     os::fd::{AsFd as _, AsRawFd as _, FromRawFd as _, OwnedFd},
     os::unix::fs::MetadataExt as _,
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
@@ -85,7 +85,9 @@ impl Iterators {
             if !netns.is_empty() && !netns.contains(&inum) {
                 continue;
             }
-            match enter(&path).and_then(|()| read(&self.tcp)) {
+            let again = || namespaces().remove(&inum);
+            let Some(entered) = reach(path, again, enter) else { continue };
+            match entered.and_then(|()| read(&self.tcp)) {
                 Ok(bytes) => {
                     taken.fact.netns += 1;
                     append(&bytes, &mut taken, &mut ticks);
@@ -172,11 +174,41 @@ fn append(bytes: &[u8], taken: &mut Taken, ticks: &mut Option<(u64, u32)>) {
     }
 }
 
+/// Enter a namespace by `path`, or by what `again` finds if that is gone: its process may have ended while others live in it.
+/// None: nothing leads into it any more, so it has no sockets.
+fn reach(
+    mut path: PathBuf,
+    mut again: impl FnMut() -> Option<PathBuf>,
+    mut enter: impl FnMut(&Path) -> io::Result<()>,
+) -> Option<io::Result<()>> {
+    /// Of processes that end as fast as they are found.
+    const ATTEMPTS: u32 = 8;
+    let mut attempts = 1;
+    loop {
+        match enter(&path) {
+            // EINVAL: the name is there, the mount on it no more (`ip netns del`).
+            Err(e) if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ESRCH | libc::EINVAL)) => {
+                let other = again()?;
+                if attempts == ATTEMPTS {
+                    return Some(Err(e));
+                }
+                path = other;
+                attempts += 1;
+            }
+            result => return Some(result),
+        }
+    }
+}
+
 /// Every network namespace that can be found: inode number → a path that leads into it.
 fn namespaces() -> BTreeMap<u32, PathBuf> {
     let mut found = BTreeMap::new();
+    let own = std::fs::metadata("/proc/self/ns/net").map(|meta| meta.dev()).ok();
     let mut add = |path: PathBuf| {
-        if let Ok(meta) = std::fs::metadata(&path) {
+        // What has ended meanwhile, or may not be looked at, leads nowhere; nor does a name without its mount.
+        if let Ok(meta) = std::fs::metadata(&path)
+            && Some(meta.dev()) == own
+        {
             found.entry(meta.ino() as u32).or_insert(path);
         }
     };
@@ -193,8 +225,57 @@ fn namespaces() -> BTreeMap<u32, PathBuf> {
 }
 
 /// Move the calling thread into a network namespace.
-fn enter(path: &PathBuf) -> io::Result<()> {
+fn enter(path: &Path) -> io::Result<()> {
     let file = File::open(path)?;
     rustix::thread::move_into_link_name_space(file.as_fd(), Some(rustix::thread::LinkNameSpaceType::Network))?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What comes of a namespace whose paths fail with these errors (0: not at all), and how often it was looked for again.
+    fn reached(errors: &[i32], more_paths: usize) -> (Option<Result<(), i32>>, usize) {
+        let (mut looked, mut tried) = (0, 0);
+        let again = || {
+            looked += 1;
+            (looked <= more_paths).then(|| PathBuf::from(format!("/path/{looked}")))
+        };
+        let enter = |path: &Path| {
+            let expected = if tried == 0 { "/path".to_owned() } else { format!("/path/{tried}") };
+            assert_eq!(path, Path::new(&expected));
+            tried += 1;
+            match errors[(tried - 1) % errors.len()] {
+                0 => Ok(()),
+                e => Err(io::Error::from_raw_os_error(e)),
+            }
+        };
+        let result = reach("/path".into(), again, enter);
+        (result.map(|r| r.map_err(|e| e.raw_os_error().unwrap())), looked)
+    }
+
+    #[test]
+    fn a_namespace_that_is_gone_is_no_failure() {
+        for gone in [libc::ENOENT, libc::ESRCH, libc::EINVAL] {
+            assert_eq!(reached(&[gone], 0), (None, 1));
+            assert_eq!(reached(&[gone, 0], 1), (Some(Ok(())), 1), "another process is in it");
+            assert_eq!(reached(&[gone, libc::EPERM], 1), (Some(Err(libc::EPERM)), 1));
+            assert_eq!(reached(&[gone], usize::MAX), (Some(Err(gone)), 8), "not for ever");
+        }
+        assert_eq!(reached(&[libc::EPERM], 1), (Some(Err(libc::EPERM)), 0));
+        assert_eq!(reached(&[libc::EMFILE], 1), (Some(Err(libc::EMFILE)), 0));
+        assert_eq!(reached(&[0], 1), (Some(Ok(())), 0));
+    }
+
+    #[test]
+    fn a_path_that_is_gone_says_so_and_one_that_is_no_namespace_too() {
+        // As `ip netns del` leaves it for a moment.
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let plain = enter(file.path()).unwrap_err().raw_os_error();
+        assert_eq!(plain, Some(libc::EINVAL));
+        assert_eq!(enter(Path::new("/proc/1073741824/ns/net")).unwrap_err().raw_os_error(), Some(libc::ENOENT));
+        let own = std::fs::metadata("/proc/self/ns/net").unwrap().ino() as u32;
+        assert!(namespaces().contains_key(&own));
+    }
 }
