@@ -86,9 +86,37 @@ pub struct BlockHeader {
 
 const _: () = assert!(size_of::<FileHeader>() == HEADER && size_of::<BlockHeader>() == HEADER);
 
-/// CRC-32 of a header without its last field.
-fn crc(header: &(impl IntoBytes + Immutable)) -> U32 {
-    U32::new(crc32fast::hash(&header.as_bytes()[..HEADER - 4]))
+/// What both headers have in common: [`HEADER`] bytes that begin with a mark and end with the CRC-32 of what precedes it.
+pub trait Header: FromBytes + IntoBytes + Immutable + Sized {
+    /// The mark.
+    const MAGIC: [u8; 8];
+
+    /// With its checksum.
+    #[must_use]
+    fn sealed(mut self) -> Self {
+        let crc = crc(self.as_bytes());
+        self.as_mut_bytes()[HEADER - 4..].copy_from_slice(crc.as_bytes());
+        self
+    }
+
+    /// Is it one, undamaged?
+    #[must_use]
+    fn is_intact(&self) -> bool {
+        let bytes = self.as_bytes();
+        bytes[..8] == Self::MAGIC && bytes[HEADER - 4..] == *crc(bytes).as_bytes()
+    }
+}
+
+impl Header for FileHeader {
+    const MAGIC: [u8; 8] = FILE_MAGIC;
+}
+
+impl Header for BlockHeader {
+    const MAGIC: [u8; 8] = BLOCK_MAGIC;
+}
+
+fn crc(header: &[u8]) -> U32 {
+    U32::new(crc32fast::hash(&header[..HEADER - 4]))
 }
 
 impl FileHeader {
@@ -110,19 +138,6 @@ impl FileHeader {
         .sealed()
     }
 
-    /// With its checksum.
-    #[must_use]
-    pub fn sealed(mut self) -> Self {
-        self.crc = crc(&self);
-        self
-    }
-
-    /// Is it one, undamaged?
-    #[must_use]
-    pub fn is_sound(&self) -> bool {
-        self.magic == FILE_MAGIC && self.crc == crc(self)
-    }
-
     /// Is it one that was damaged? The first 16 bytes are the same in every file that this program can read; a damaged one
     /// still has most of them.
     #[must_use]
@@ -133,19 +148,9 @@ impl FileHeader {
 }
 
 impl BlockHeader {
-    /// With its checksum.
-    #[must_use]
-    pub fn sealed(mut self) -> Self {
-        self.crc = crc(&self);
-        self
-    }
-
     /// Is it one, undamaged and within the limits?
     #[must_use]
     pub fn is_sound(&self) -> bool {
-        self.magic == BLOCK_MAGIC
-            && self.crc == crc(self)
-            && self.len.get() as usize <= MAX_BLOCK
-            && self.stored.get() as usize <= MAX_BLOCK
+        self.is_intact() && self.len.get() as usize <= MAX_BLOCK && self.stored.get() as usize <= MAX_BLOCK
     }
 }

@@ -6,7 +6,7 @@ use zerocopy::{FromBytes, IntoBytes};
 
 use super::{
     Error, delta,
-    format::{BLOCK_MAGIC, BlockHeader, FILE_MAGIC, FileHeader, HEADER, ORDER, VERSION, codec, kind},
+    format::{BLOCK_MAGIC, BlockHeader, FILE_MAGIC, FileHeader, HEADER, Header as _, ORDER, VERSION, codec, kind},
 };
 use crate::frame::Frames;
 
@@ -125,7 +125,7 @@ impl<R: Read> Reader<R> {
                     return Ok(item);
                 }
             } else if let Ok((header, _)) = FileHeader::read_from_prefix(&self.buffer[self.position..])
-                && header.is_sound()
+                && header.is_intact()
             {
                 // Another recording, concatenated: its blocks count anew.
                 check(&header)?;
@@ -148,7 +148,7 @@ impl<R: Read> Reader<R> {
             };
         };
         let header = FileHeader::read_from_bytes(header).expect("the length is that of a header");
-        if header.is_sound() {
+        if header.is_intact() {
             check(&header)?;
             self.position += HEADER;
             Ok(())

@@ -13,7 +13,7 @@ use zerocopy::{IntoBytes, byteorder::little_endian as le};
 
 use super::{
     Error, delta,
-    format::{BLOCK_MAGIC, BlockHeader, FileHeader, HEADER, MAX_BLOCK, codec, kind},
+    format::{BLOCK_MAGIC, BlockHeader, FileHeader, HEADER, Header as _, MAX_BLOCK, codec, kind},
 };
 use crate::frame::Header;
 

@@ -8,7 +8,7 @@ use std::{
 };
 
 use serde_json::Value;
-use tcptrace::recording::format::{FileHeader, HEADER, VERSION};
+use tcptrace::recording::format::{FileHeader, HEADER, Header, VERSION};
 use zerocopy::{FromBytes, IntoBytes};
 
 use crate::support::{
