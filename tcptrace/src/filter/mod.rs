@@ -184,15 +184,12 @@ impl Filter {
         if self.pids.is_empty() && self.comms.is_empty() {
             return Verdict::Wanted;
         }
-        // A concluded owner (the listener's, until accept()) is not the one asked for yet.
-        let certain = c.inferred.0 & Inferred::OWNER == 0;
-        match c.owner.as_deref().filter(|_| certain) {
-            None => Verdict::Unknown,
-            Some(owner) => Verdict::known(
-                (self.pids.is_empty() || self.pids.contains(&owner.pid))
-                    && (self.comms.is_empty() || self.comms.iter().any(|c| c.as_bytes() == comm_str(&owner.comm))),
-            ),
-        }
+        let Some(owner) = c.owner.as_deref() else { return Verdict::Unknown };
+        let asked_for = (self.pids.is_empty() || self.pids.contains(&owner.pid))
+            && (self.comms.is_empty() || self.comms.iter().any(|c| c.as_bytes() == comm_str(&owner.comm)));
+        // A connection is its listener's until accept() says whose it is; it may be another process that was asked for.
+        let concluded = c.inferred.0 & Inferred::OWNER != 0;
+        if concluded && !asked_for { Verdict::Unknown } else { Verdict::known(asked_for) }
     }
 }
 

@@ -71,8 +71,10 @@ fn roles_and_owners() {
     assert_eq!(filter(&[("comm", "cur")]).connection(&c), Unwanted);
     // The listener's owner is not yet the owner.
     c.inferred = Inferred(Inferred::OWNER);
-    assert_eq!(filter(&[("pid", "10")]).connection(&c), Unknown);
+    assert_eq!(filter(&[("pid", "10")]).connection(&c), Wanted, "the listener's");
+    assert_eq!(filter(&[("pid", "11")]).connection(&c), Unknown, "who will accept it?");
     c.owner = None;
+    assert_eq!(filter(&[("pid", "10")]).connection(&c), Unknown);
     c.role = None;
     assert_eq!(filter(&[("comm", "curl")]).connection(&c), Unknown);
     assert_eq!(filter(&[("role", "client")]).connection(&c), Unknown);

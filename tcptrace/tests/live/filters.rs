@@ -1,13 +1,13 @@
 //! Only what was asked for: each filter against the same work, several tracers side by side.
 
-use std::{net::SocketAddr, process::Stdio};
+use std::{net::SocketAddr, os::fd::AsRawFd, process::Stdio};
 
 use serde_json::Value;
 
 use crate::support::{
     netns::Netns,
-    process,
-    run::{Run, parse},
+    process::{self, fork},
+    run::{Run, arrow, parse},
     socket::{Pair, Sock, close_in_order, local, pair},
     tracer::{Tracer, tcptrace, traced},
 };
@@ -105,6 +105,46 @@ fn processes_and_namespaces() {
         let roles: Vec<_> = run.conns.iter().map(|c| c.text("role")).filter(|r| *r != "listener").collect();
         assert_eq!(roles, *expected, "{args:?}");
     }
+}
+
+#[test]
+fn a_connection_of_the_wanted_listener_from_its_first_transition_on() {
+    let ns = Netns::new();
+    let me = std::process::id().to_string();
+    let tracer = Tracer::start_with(&[&ns], &["--pid", &me]);
+    let listener = Sock::listen(&ns, local(7612), 16);
+    let (client, other) = (Sock::connected(&ns, local(7612)), Sock::connected(&ns, local(7612)));
+    let (port, other_port) = (client.local().port(), other.local().port());
+    // Nobody has accepted either of them.
+    let established =
+        |port: u16| move |l: &Value| l["role"] == "server" && l["rport"] == port && l["to"] == "ESTABLISHED";
+    tracer.wait_for("the server", established(port));
+    tracer.wait_for("the other server", established(other_port));
+    let server = listener.accept();
+    close_in_order(client, server);
+    // A worker has the second one: it is not asked for any more.
+    let worker = fork(c"tt-worker", &[listener.as_raw_fd()], || {
+        let server = listener.accept();
+        server.receive_all().expect("the end of the stream");
+        server.close();
+    });
+    other.shutdown();
+    other.receive_all().expect("the end of the stream");
+    other.close();
+    worker.join();
+    ns.quiet();
+    let run = tracer.stop();
+    let of = |port: u16| run.of_type("transition").filter(move |t| t["role"] == "server" && t["rport"] == port);
+    let arrows: Vec<_> = of(port).map(arrow).collect();
+    assert_eq!(
+        arrows,
+        ["LISTEN>SYN_RECV", "SYN_RECV>ESTABLISHED", "ESTABLISHED>CLOSE_WAIT", "CLOSE_WAIT>LAST_ACK", "LAST_ACK>CLOSE"]
+    );
+    let concluded: Vec<_> = of(port).map(|t| t["inferred"].to_string().contains("pid")).collect();
+    assert_eq!(concluded, [true, true, false, false, false], "accept() settles it");
+    let arrows: Vec<_> = of(other_port).map(arrow).collect();
+    assert_eq!(&arrows[..2], ["LISTEN>SYN_RECV", "SYN_RECV>ESTABLISHED"]);
+    assert!(!arrows.iter().any(|a| a.ends_with(">LAST_ACK") || a.ends_with(">CLOSE")), "{arrows:?}");
 }
 
 #[test]

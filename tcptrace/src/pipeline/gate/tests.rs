@@ -5,7 +5,7 @@ use crate::{
     error::Result,
     frame::fact,
     model::{
-        Entry, Observer,
+        Entry, Inferred, Observer,
         fixture::{self, v4},
     },
     sink::Summary,
@@ -71,6 +71,41 @@ fn a_transition_waits_for_its_owner() {
     assert_eq!(gate.sink.0, ["1 5 LISTEN>SYN_RECV", "1 5 SYN_RECV>ESTABLISHED", "1 5 ESTABLISHED>CLOSE"]);
     assert_eq!((gate.counts.transitions, gate.counts.connections, gate.counts.printed), (3, 1, 3));
     assert_eq!((gate.held_now, gate.held.len()), (0, 0));
+}
+
+#[test]
+fn a_connection_is_its_listeners_until_it_is_accepted() {
+    let mut gate = Gate::new(Notes::default(), Records::Transitions, filter(&[("pid", "5")]), None);
+    gate.set_recorded(filter(&[("pid", "5")]));
+    // A prefork server: 5 listens, 6 and 7 accept; and one in which 8 listens and 5 accepts.
+    for (id, listener, acceptor) in [(1, 5, 5), (2, 5, 6), (3, 8, 5), (4, 8, 9), (5, 5, 0)] {
+        let mut c = connection(v4([127, 0, 0, 1], 80, [127, 0, 0, 1], 5000));
+        (c.id, c.cookie, c.role) = (id, 100 + id, Some(Role::Server));
+        c.owner = fixture::process(listener, b"server");
+        c.inferred = Inferred(Inferred::OWNER);
+        gate.transition(&c, &fixture::transition(1, State::Listen, State::SynRecv, None));
+        if acceptor != 0 {
+            c.owner = fixture::process(acceptor, b"server");
+            c.inferred = Inferred::default();
+            gate.owner(&c);
+        }
+        gate.transition(&c, &fixture::transition(3, State::SynRecv, State::Close, None));
+        gate.connection(&c, &fixture::fin());
+    }
+    let expected = [
+        "1 5 LISTEN>SYN_RECV",
+        "1 5 SYN_RECV>CLOSE",
+        "2 5 LISTEN>SYN_RECV",
+        "3 5 LISTEN>SYN_RECV",
+        "3 5 SYN_RECV>CLOSE",
+        "5 5 LISTEN>SYN_RECV",
+        "5 5 SYN_RECV>CLOSE",
+    ];
+    assert_eq!(gate.sink.0, expected);
+    assert_eq!((gate.counts.connections, gate.held_now), (3, 0));
+    // What others accepted is forgotten: the kernel programs do not tell of it any more.
+    gate.stopped.dedup();
+    assert_eq!(gate.stopped, [102, 104]);
 }
 
 #[test]
