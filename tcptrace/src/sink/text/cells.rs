@@ -16,21 +16,24 @@ pub fn process(out: &mut String, p: &Process) {
 }
 
 /// The owner: `*` before it, the socket was there before the trace; `~` behind it, concluded and not seen. Returns how many
-/// characters at the end must stay when it is shortened.
-pub fn owner(out: &mut String, c: &Connection) -> usize {
+/// characters at the end must stay when it is shortened, and how many such marks it has.
+pub fn owner(out: &mut String, c: &Connection) -> (usize, usize) {
+    let mut marks = 0;
     if c.preexisting {
         out.push('*');
+        marks += 1;
     }
     match c.owner.as_deref() {
         Some(p) => {
             process(out, p);
             if c.inferred.0 & Inferred::OWNER != 0 {
                 out.push('~');
+                marks += 1;
             }
         }
         None => out.push('-'),
     }
-    out.chars().rev().position(|c| c == '[').map_or(0, |at| at + 1)
+    (out.chars().rev().position(|c| c == '[').map_or(0, |at| at + 1), marks)
 }
 
 fn host(out: &mut String, family: u16, addr: &[u8; 16]) {

@@ -42,6 +42,8 @@ pub struct Look {
     pub header: bool,
 }
 
+/// Place of the process in a line.
+const PROCESS: usize = 1;
 /// From this width on lines have everything.
 const WIDE: usize = 100;
 
@@ -63,6 +65,8 @@ pub struct Text<W> {
     look: Look,
     clock: Clock,
     row: Row,
+    /// Of the process of the line in `row`: see [`cells::owner`].
+    marks: usize,
     headings: Headings,
 }
 
@@ -90,7 +94,7 @@ impl<W: Write> Text<W> {
     /// Nothing is written before the first line.
     pub fn new(out: Output<W>, look: Look, headings: Headings) -> Self {
         let clock = Clock::new(look.time, look.zone.clone());
-        Self { out, look, clock, row: Row::default(), headings }
+        Self { out, look, clock, row: Row::default(), marks: 0, headings }
     }
 
     /// What was written to, for tests.
@@ -141,13 +145,13 @@ impl<W: Write> Text<W> {
 
     /// Time, process and ends.
     fn begin(&mut self, ts: u64, c: &Connection, plan: &Plan) {
-        let Self { row, clock, .. } = self;
+        let Self { row, clock, marks, .. } = self;
         row.clear();
         row.cell(plan.time, Tone::Dim, |s| clock.write(s, ts, plan.decimals));
         let mut keep = 0;
         let mut name = String::new();
         row.cell(plan.process, Tone::Plain, |s| {
-            keep = cells::owner(&mut name, c);
+            (keep, *marks) = cells::owner(&mut name, c);
             s.push_str(&name);
         });
         row.cut(Cut::Before(keep), [plan.process.width.max(keep + 5), keep + 3]);
@@ -165,6 +169,7 @@ impl<W: Write> Text<W> {
         let row = &mut self.row;
         row.cell(last, tone, |s| s.push_str(long));
         if let Some(width) = self.look.width {
+            row.absorb(PROCESS, self.marks);
             if row.width() > width {
                 row.replace_last(|s| s.push_str(short));
             }
@@ -294,7 +299,7 @@ impl<W: Write> Observer for Text<W> {
             long.push('~');
             short.push('~');
         }
-        self.finish(last_column(&plan), why::end_tone(f.end), &long, &short);
+        self.finish(last_column(&plan), why::final_tone(c, f), &long, &short);
     }
 }
 

@@ -140,6 +140,28 @@ impl Row {
         }
     }
 
+    /// If the cells behind cell `i` are out of place by `most` columns or less, it is shortened so that they are not.
+    pub fn absorb(&mut self, i: usize, most: usize) {
+        let (mut at, mut pushed) = (0, 0);
+        for (number, cell) in self.cells.iter().enumerate() {
+            let start = cell.start(at, self.squeeze);
+            // What is attached has no place of its own.
+            if number > i && cell.chars > 0 && cell.gap > 0 {
+                pushed = pushed.max(start - cell.place(self.squeeze));
+            }
+            at = start + cell.chars;
+        }
+        if (1..=most).contains(&pushed) {
+            let to = self.cells[i].chars - pushed;
+            // One more column is for the ellipsis.
+            if let Cut::Before(n) = self.cells[i].cut
+                && to > n + 1
+            {
+                self.shorten(i, to);
+            }
+        }
+    }
+
     /// Give up alignment until the line fits into `width` columns, as far as that helps; true if it fits now.
     pub fn squeeze(&mut self, width: usize) -> bool {
         // Blanks anywhere left of the cell that sticks out can go: at most all of them.
@@ -226,8 +248,13 @@ impl Cell {
         if self.chars == 0 {
             return at;
         }
+        (at + self.gap).max(self.place(squeeze))
+    }
+
+    /// Where it would like to start.
+    fn place(&self, squeeze: usize) -> usize {
         let indent = if self.column.right { self.column.width.saturating_sub(self.chars) } else { 0 };
-        (at + self.gap).max((self.column.at + indent).saturating_sub(squeeze))
+        (self.column.at + indent).saturating_sub(squeeze)
     }
 }
 

@@ -158,6 +158,30 @@ fn conns_in_80_columns() {
     insta::assert_snapshot!(text(look(Some(80), false), Headings::Connections, connections));
 }
 
+/// Processes with marks, in lines that have no blank to spare, and what is not over.
+fn marked(t: &mut Text<Vec<u8>>) {
+    let mut c = fixture::client();
+    let mut f = fixture::fin();
+    c.owner = fixture::process(1234, b"nginxx");
+    t.connection(&c, &f);
+    c.inferred = Inferred(Inferred::OWNER);
+    t.connection(&c, &f);
+    c.preexisting = true;
+    t.connection(&c, &f);
+    c.tuple.lport = 443;
+    t.connection(&c, &f);
+    f.end = End::Open;
+    for state in [State::CloseWait, State::Established, State::FinWait2] {
+        c.state = state;
+        t.connection(&c, &f);
+    }
+}
+
+#[test]
+fn marks_keep_the_alignment_in_80_columns() {
+    insta::assert_snapshot!(text(look(Some(80), false), Headings::Connections, marked));
+}
+
 #[test]
 fn conns_in_120_columns() {
     insta::assert_snapshot!(text(look(Some(120), false), Headings::Connections, connections));

@@ -80,7 +80,8 @@ pub fn ended(end: End) -> Words {
         End::Killed => same("killed"),
         End::Overflow => words("accept queue full", "overflow"),
         End::Aborted => same("aborted"),
-        End::Open => words("still open", "open"),
+        // A state follows.
+        End::Open => words("still ", ""),
     }
 }
 
@@ -99,6 +100,9 @@ pub fn end(out: &mut String, c: &Connection, f: &Final, wide: bool) {
     let words = ended(f.end);
     out.push_str(if wide { words.long } else { words.short });
     match (f.end, f.closed_by) {
+        // What it is in is what matters of one that is not over. `ss` has the short word, too.
+        (End::Open, _) if c.state == State::Established && !wide => out.push_str("ESTAB"),
+        (End::Open, _) => out.push_str(c.state.name()),
         (End::Fin, Some(ClosedBy::Local)) => out.push_str(if wide { " by local" } else { " local" }),
         (End::Fin, Some(ClosedBy::Remote)) => out.push_str(if wide { " by remote" } else { " remote" }),
         (End::Fin, Some(ClosedBy::Both)) => out.push_str(if wide { " by both" } else { " both" }),
@@ -117,6 +121,11 @@ pub fn end(out: &mut String, c: &Connection, f: &Final, wide: bool) {
     if retrans > 0 && !wide {
         write!(out, " {retrans}rtx").expect("a String takes everything");
     }
+}
+
+/// Colour of the end of a connection: of one that is not over, that of its state.
+pub fn final_tone(c: &Connection, f: &Final) -> Tone {
+    if f.end == End::Open { state_tone(c.state) } else { end_tone(f.end) }
 }
 
 /// Colour of an end.
