@@ -45,6 +45,8 @@ pub mod kind {
     pub const TIME_WAIT_BEGIN: u8 = 17;
     /// A timewait socket is gone: [`Head`](super::Head) alone; [`EXPIRED`](super::flag::EXPIRED) says whether its time was up.
     pub const TIME_WAIT_END: u8 = 18;
+    /// listen() of a socket that was not bound has returned: [`Bound`](super::Bound).
+    pub const BOUND: u8 = 19;
 
     /// A socket that the start snapshot found: [`Socket`](super::Socket).
     pub const SOCKET: u8 = 32;
@@ -289,6 +291,18 @@ pub struct Closed {
     pub reserved: [u16; 3],
 }
 
+/// [`kind::BOUND`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Bound {
+    /// `from` is LISTEN.
+    pub head: Head,
+    /// The local port, which the kernel chose after it had reported CLOSE→LISTEN.
+    pub lport: u16,
+    /// Not used.
+    pub reserved: [u16; 3],
+}
+
 /// [`kind::ACCEPTED`], [`kind::ACTOR`], [`kind::HOLDER`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
@@ -361,6 +375,7 @@ const _: () = {
     assert!(size_of::<Child>() == 80);
     assert!(size_of::<Established>() == 112);
     assert!(size_of::<Closed>() == 104);
+    assert!(size_of::<Bound>() == 32);
     assert!(size_of::<Owned>() == 80);
     assert!(size_of::<SynAck>() == 80);
     assert!(size_of::<Socket>() == 208);

@@ -65,8 +65,8 @@ pub struct PerSocket {
     pub owner: u32,
     /// Number of the last record.
     pub seq: u16,
-    /// Not used.
-    pub reserved: u16,
+    /// 1: the kernel has not yet chosen the port of this listener.
+    pub portless: u16,
     /// `segs_in` at FIN_WAIT2, `segs_out` at CLOSE_WAIT.
     pub segs: u32,
     /// `write_seq` at CLOSE_WAIT.

@@ -70,6 +70,23 @@ pub fn take_over(cookie: u64, owner: u32) -> Option<u16> {
     }
 }
 
+/// A listener whose port was not known has one now: the number of the record that says so. None: it was known, or nobody
+/// wants to know.
+#[inline(always)]
+pub fn bound(cookie: u64) -> Option<u16> {
+    let slot = SLOTS.get_ptr_mut(cookie as u32 & (SLOT_COUNT - 1))?;
+    // SAFETY: a map entry.
+    unsafe {
+        if (*slot).cookie != cookie || (*slot).portless == 0 {
+            return None;
+        }
+        (*slot).portless = 0;
+        let seq = (*slot).seq.wrapping_add(1);
+        (*slot).seq = seq;
+        Some(seq)
+    }
+}
+
 /// Number of the last record about a socket that has a slot; 0: none.
 #[inline(always)]
 pub fn last_seq(cookie: u64) -> u16 {

@@ -1,7 +1,7 @@
 //! Frame → event: by length first, then by kind. Malformed input is an error to be counted, never a panic.
 
 use serde::de::DeserializeOwned;
-use tcptrace_common::record::{self, Child, Closed, Established, Head, MiniSocket, Open, Owned, Socket, SynAck};
+use tcptrace_common::record::{self, Bound, Child, Closed, Established, Head, MiniSocket, Open, Owned, Socket, SynAck};
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
 use crate::frame::fact;
@@ -15,6 +15,7 @@ pub enum Event<'a> {
     Child(&'a Child),
     Established(&'a Established),
     Closed(&'a Closed),
+    Bound(&'a Bound),
     Accepted(&'a Owned),
     Actor(&'a Owned),
     Destroyed(&'a Head),
@@ -69,6 +70,7 @@ pub fn decode(record: &[u8]) -> Result<Event<'_>, Error> {
         record::kind::CHILD => Event::Child(cast(record)?),
         record::kind::ESTABLISHED => Event::Established(cast(record)?),
         record::kind::CLOSED => Event::Closed(cast(record)?),
+        record::kind::BOUND => Event::Bound(cast(record)?),
         record::kind::ACCEPTED => Event::Accepted(cast(record)?),
         record::kind::ACTOR => Event::Actor(cast(record)?),
         record::kind::DESTROYED => Event::Destroyed(head),

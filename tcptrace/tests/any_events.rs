@@ -8,7 +8,7 @@ use tcptrace::{
     tracker::Tracker,
 };
 use tcptrace_common::record::{
-    Child, Closed, Counters, Established, Handshake, Head, MiniSocket, Open, Owned, Owner, Socket, SynAck, Tuple,
+    Bound, Child, Closed, Counters, Established, Handshake, Head, MiniSocket, Open, Owned, Owner, Socket, SynAck, Tuple,
 };
 
 /// Checks every change as it comes.
@@ -69,7 +69,7 @@ fn one() -> impl Strategy<Value = Any> {
     let errors = prop_oneof![4 => Just(0u8), 3 => prop::sample::select(vec![103u8, 104, 110]), 1 => any::<u8>()];
     let seq = prop_oneof![3 => 0u16..20, 1 => any::<u16>()];
     let flags = prop_oneof![1 => Just(0u16), 1 => 0u16..2048];
-    (0u8..20, 0u64..4, states, errors, seq, flags, 0u64..1000, 0u16..3, 0u64..3, 0u32..3).prop_map(
+    (0u8..21, 0u64..4, states, errors, seq, flags, 0u64..1000, 0u16..3, 0u64..3, 0u32..3).prop_map(
         |(kind, sock, (from, to), err, seq, flags, ts, port, addr, pid)| Any {
             kind,
             head: Head { ts, sock, kind: 0, from, to, err, seq, flags },
@@ -106,6 +106,7 @@ fn feed(tracker: &mut Tracker, any: &Any, out: &mut Checker) {
         15 => &Event::TimeWait(&mini),
         16 => &Event::Snapshot(head.ts, fact::Snapshot::default()),
         17 => &Event::Tick(head.ts),
+        18 => &Event::Bound(&Bound { head, lport: any.port, ..Bound::default() }),
         _ => &Event::State(&head),
     };
     tracker.event(event, out);
@@ -151,7 +152,7 @@ proptest! {
                     (7, _) => 0,
                     (_, 1) => 2,
                     (_, 7) => 3,
-                    _ => 18,
+                    _ => u8::MAX,
                 };
                 feed(&mut tracker, &Any { kind, head, port: 80, addr: 1, pid: 7 }, &mut out);
             }

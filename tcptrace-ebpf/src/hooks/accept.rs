@@ -1,4 +1,5 @@
-//! Who accepted a connection. Three hooks, one handler; the loader takes the best that the kernel lets it attach.
+//! Who accepted a connection. Three hooks, one handler; the loader takes the best that the kernel lets it attach. The last of
+//! them sees the end of listen() too, and tells the port of a listener that was not bound.
 
 use aya_ebpf::{
     helpers::generated as h,
@@ -7,8 +8,9 @@ use aya_ebpf::{
 };
 use tcptrace_common::{
     offsets::ABSENT,
-    record::{Owned, flag, kind},
+    record::{Bound, Owned, flag, kind},
     settings::program::ACCEPT as PROGRAM,
+    state as tcp,
 };
 
 use super::Number;
@@ -28,12 +30,18 @@ pub fn sys_exit(ctx: BtfTracePointContext) -> i32 {
     // SAFETY: the task's saved registers.
     let nr: u64 = unsafe { ld(regs, off!(regs_nr)) };
     let wanted = SYSCALLS.load();
-    if nr != wanted.accept && nr != wanted.accept4 {
+    let listens = nr == wanted.listen;
+    if nr != wanted.accept && nr != wanted.accept4 && !listens {
         return 0;
     }
-    let fd: i64 = ctx.arg(1);
-    if fd >= 0 {
-        accepted_fd(fd as i32);
+    let result: i64 = ctx.arg(1);
+    if result < 0 {
+        return 0;
+    }
+    if listens {
+        listening(task::syscall_fd(nr));
+    } else {
+        accepted_fd(result as i32);
     }
     0
 }
@@ -49,9 +57,11 @@ unsafe fn probe<T: Copy + Default>(base: u64, offset: u32) -> T {
     v
 }
 
+/// The `struct socket` and the `struct sock` behind a descriptor of the current process; no TCP socket if another thread
+/// closed it.
 #[inline(always)]
-fn accepted_fd(fd: i32) {
-    // SAFETY: each step is a checked read; a descriptor that another thread closed reads as no TCP socket.
+unsafe fn socket_of(fd: i32) -> (u64, u64) {
+    // SAFETY: each step is a checked read.
     unsafe {
         let current: *const u8 = h::bpf_get_current_task_btf().cast_const().cast();
         let files: *const u8 = ld(current, off!(task_files));
@@ -59,7 +69,48 @@ fn accepted_fd(fd: i32) {
         let array: u64 = ld(fdt, off!(fdt_fd));
         let file: u64 = probe(array, fd as u32 * 8);
         let socket: u64 = probe(file, off!(file_private));
-        let sk: u64 = probe(socket, off!(socket_sk));
+        (socket, probe(socket, off!(socket_sk)))
+    }
+}
+
+/// listen() has returned 0: if its port was not known when the state changed, it is now.
+#[inline(always)]
+fn listening(fd: i32) {
+    if fd < 0 {
+        return;
+    }
+    // SAFETY: checked reads; the slot is a `Bound`.
+    unsafe {
+        let (_, sk) = socket_of(fd);
+        if sk == 0 || probe::<u16>(sk, off!(protocol)) != 6 {
+            return;
+        }
+        let cookie: u64 = probe(sk, off!(cookie));
+        let lport: u16 = probe(sk, off!(num));
+        if cookie == 0 || lport == 0 {
+            return;
+        }
+        let Some(seq) = per_socket::bound(cookie) else { return };
+        emit::record::<Bound>(PROGRAM, |r| {
+            let head = &raw mut (*r).head;
+            (*head).sock = cookie;
+            (*head).kind = kind::BOUND;
+            (*head).from = tcp::LISTEN;
+            (*head).to = tcp::LISTEN;
+            (*head).err = 0;
+            (*head).seq = seq;
+            (*head).flags = 0;
+            (*r).lport = lport;
+            (*r).reserved = [0; 3];
+        });
+    }
+}
+
+#[inline(always)]
+fn accepted_fd(fd: i32) {
+    // SAFETY: checked reads.
+    unsafe {
+        let (socket, sk) = socket_of(fd);
         let inode = if off!(sk_ino) == ABSENT { inode_of(socket) } else { probe(sk, off!(sk_ino)) };
         accepted(sk, fd, inode);
     }

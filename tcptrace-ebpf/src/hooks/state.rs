@@ -88,7 +88,11 @@ fn transition(sk: *const u8, from: u8, to: u8) -> bool {
     if opens {
         if !kept.is_null() {
             // SAFETY: a map entry or socket storage.
-            unsafe { (*kept).owner = owner }
+            unsafe {
+                (*kept).owner = owner;
+                // listen() without bind(): `inet_csk_listen_start` sets the state first and then has a port chosen.
+                (*kept).portless = u16::from(to == tcp::LISTEN && lport == 0);
+            }
         }
         let fd = {
             let nr = SYSCALLS.load();

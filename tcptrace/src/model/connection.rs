@@ -140,6 +140,7 @@ impl Inferred {
     pub const ROLE: u8 = 1 << 2;
     pub const FROM: u8 = 1 << 3;
     pub const END: u8 = 1 << 4;
+    pub const LPORT: u8 = 1 << 6;
 }
 
 /// States and when they were entered, oldest first. Six fit without an allocation, which is every ordinary life.

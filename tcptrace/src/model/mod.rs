@@ -22,7 +22,8 @@ pub use state::State;
 pub trait Observer {
     /// A connection changed its state; `c` is as it is after the change.
     fn transition(&mut self, c: &Connection, t: &Transition) {}
-    /// The owner of a connection became known, or another process inherited it, without a change of state (accept()).
+    /// Something became known without a change of state: the owner of a connection (accept()), another process that inherited
+    /// it, the port of a listener.
     fn owner(&mut self, c: &Connection) {}
     /// A connection reached CLOSE or TIME_WAIT, or the run ended while it was open; `c` is forgotten afterwards.
     fn connection(&mut self, c: &Connection, f: &Final) {}

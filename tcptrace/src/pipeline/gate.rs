@@ -169,6 +169,9 @@ impl<S: Sink> Gate<S> {
                 then.fd = c.fd;
                 then.inode = c.inode;
                 then.role = c.role;
+                if then.tuple.lport == 0 {
+                    then.tuple.lport = c.tuple.lport;
+                }
                 self.print_transition(&then, &t);
             }
         }

@@ -1,6 +1,6 @@
 //! Births and deaths of timelines.
 
-use tcptrace_common::record::{Child, Counters, Head, Open, Tuple, flag};
+use tcptrace_common::record::{Bound, Child, Counters, Head, Open, Tuple, flag};
 
 use super::{Tracker, ending, moves, owners};
 use crate::model::{Connection, End, Entry, Inferred, Notes, Observer, Patterns, Role, State, Timeline, Transition};
@@ -62,6 +62,45 @@ impl Tracker {
         self.report_birth(slot, &r.head, from, to, out);
     }
 
+    /// listen() without bind(): the port that the kernel chose after CLOSE→LISTEN.
+    pub(super) fn bound(&mut self, r: &Bound, out: &mut impl Observer) {
+        let Some(slot) = self.marked(&r.head, out) else { return };
+        self.set_port(slot, r.lport, Inferred::default());
+        if let Some(c) = self.table.get(slot) {
+            out.owner(c);
+        }
+    }
+
+    /// A child of a listener that was not bound, where nothing told of its port: once every listener is known, the only one
+    /// without a port must be the child's.
+    fn conclude_port(&mut self, child: &Tuple, out: &mut impl Observer) {
+        if self.start.is_none()
+            && child.lport != 0
+            && let Some(slot) = self.listeners.portless(&self.table, child)
+        {
+            self.set_port(slot, child.lport, Inferred(Inferred::LPORT));
+            if let Some(c) = self.table.get(slot) {
+                out.owner(c);
+            }
+        }
+    }
+
+    /// The port of a listener that had none, or one that was only concluded.
+    pub(super) fn set_port(&mut self, slot: u32, lport: u16, inferred: Inferred) {
+        let Some(c) = self.table.get_mut(slot) else { return };
+        if lport == 0 || c.tuple.lport != 0 && c.inferred.0 & Inferred::LPORT == 0 {
+            return;
+        }
+        let before = c.tuple;
+        c.tuple.lport = lport;
+        c.inferred.0 = c.inferred.0 & !Inferred::LPORT | inferred.0;
+        if c.role == Some(Role::Listener) {
+            let after = c.tuple;
+            self.listeners.remove(&before, slot);
+            self.listeners.add(&after, slot);
+        }
+    }
+
     /// LISTEN→SYN_RECV: the final ACK of a passive open, not its SYN.
     pub(super) fn child(&mut self, r: &Child, out: &mut impl Observer) {
         let Some((from, to)) = self.states(&r.head) else { return };
@@ -78,6 +117,7 @@ impl Tracker {
             slot
         };
         let synacks = self.half_open.take_synacks(&r.tuple);
+        self.conclude_port(&r.tuple, out);
         let listener = self.listeners.find(&self.table, &r.tuple);
         let Some(c) = self.table.get_mut(slot) else { return };
         moves::set_role(c, Role::Server);

@@ -7,7 +7,7 @@ use crate::model::{Inferred, Observer, Role, State};
 
 impl Tracker {
     /// The timeline that a record belongs to; a new one for a socket that is alive and was not known.
-    fn marked(&mut self, head: &Head, out: &mut impl Observer) -> Option<u32> {
+    pub(super) fn marked(&mut self, head: &Head, out: &mut impl Observer) -> Option<u32> {
         let (state, _) = self.states(head)?;
         self.report_row(head.sock, out);
         if let Some(slot) = self.table.find(head.sock) {

@@ -200,12 +200,10 @@ impl Tracker {
         detail: Detail<'_>,
         out: &mut impl Observer,
     ) {
-        let Some(c) = self.table.get_mut(slot) else { return };
-        if let Detail::Closed(r) = detail
-            && c.tuple.lport == 0
-        {
-            c.tuple.lport = r.lport;
+        if let Detail::Closed(r) = detail {
+            self.set_port(slot, r.lport, Inferred::default());
         }
+        let Some(c) = self.table.get_mut(slot) else { return };
         let ts = c.start_ns.saturating_add(at);
         let mut t = plain(head, from, State::Close, state_ns);
         if from == State::Listen {

@@ -103,6 +103,16 @@ impl Listeners {
         }
     }
 
+    /// The only listener without a port that a connection with this local end can be a child of, where none has its port.
+    pub fn portless(&self, table: &Table, t: &Tuple) -> Option<u32> {
+        let slots = self.slots.get(&(t.netns, 0))?;
+        let mut fitting = slots.iter().copied().filter(|&slot| {
+            table.get(slot).is_some_and(|l| l.role == Some(Role::Listener) && fit(&l.tuple, t) != Fit::No)
+        });
+        let only = fitting.next()?;
+        (fitting.next().is_none() && self.find(table, t).is_none()).then_some(only)
+    }
+
     /// The listener that a connection with this local end would be a child of.
     pub fn find(&self, table: &Table, t: &Tuple) -> Option<Listener> {
         let slots = self.slots.get(&(t.netns, t.lport))?;

@@ -2,13 +2,15 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use serde_json::Value;
+
 use crate::support::{
     netns::Netns,
     process::me,
     run::{arrow, brief},
     segment::flag::{ACK, FIN, SYN},
     socket::{Pair, Sock, close_in_order, local, pair},
-    tracer::traced,
+    tracer::{Tracer, traced},
     tun::{KERNEL, Tun},
     wait_until,
 };
@@ -513,4 +515,38 @@ fn trap12_inode_whatever_its_width() {
     assert_eq!([run.only("client").number("inode"), run.only("server").number("inode")], [client, server]);
     let listening = run.of_type("transition").find(|t| t["role"] == "listener").expect("CLOSE>LISTEN");
     assert_eq!(listening["inode"], listener);
+}
+
+/// Its port is chosen inside of listen(), after CLOSE>LISTEN.
+#[test]
+fn listener_without_bind() {
+    let ns = Netns::new();
+    let tracer = Tracer::start(&[&ns]);
+    // With a filter by port the transition waits until the port is known.
+    let (inside, outside) =
+        (Tracer::start_with(&[&ns], &["--lport", "1024-65535"]), Tracer::start_with(&[&ns], &["--lport", "1"]));
+    let listener = Sock::new(&ns, local(1));
+    rustix::net::listen(&listener, 16).expect("listen");
+    let port = listener.local().port();
+    inside.wait_for("the listener", |l| l["role"] == "listener" && l["lport"] == port);
+    let client = Sock::connected(&ns, local(port));
+    tracer.wait_for("the server", |l| l["role"] == "server" && l["to"] == "ESTABLISHED");
+    let server = listener.accept();
+    close_in_order(client, server);
+    listener.close();
+    ns.quiet();
+    let run = tracer.stop();
+    let first = run.of_type("transition").find(|t| t["role"] == "server").expect("a server");
+    assert_eq!((&first["lport"], &first["pid"]), (&port.into(), &me().0.into()), "its listener's: {first}");
+    let listening: Vec<_> = run.of_type("transition").filter(|t| t["role"] == "listener").collect();
+    let ports: Vec<_> = listening.iter().map(|t| (arrow(t), t.get("lport").and_then(Value::as_u64))).collect();
+    // What had been printed by then does not say it.
+    assert_eq!(ports, [("CLOSE>LISTEN".to_owned(), None), ("LISTEN>CLOSE".to_owned(), Some(u64::from(port)))]);
+    assert!(listening.iter().all(|t| t.get("inferred").is_none()), "seen, not concluded: {listening:?}");
+    let run = inside.stop();
+    let ports: Vec<_> = run.of_type("transition").map(|t| (arrow(t), t["lport"].as_u64())).collect();
+    assert!(ports.iter().all(|p| p.1.is_some_and(|p| p >= 1024)), "{ports:?}");
+    assert_eq!(ports.first(), Some(&("CLOSE>LISTEN".to_owned(), Some(u64::from(port)))));
+    let run = outside.stop();
+    assert_eq!(run.of_type("transition").count(), 0, "{}", run.text);
 }

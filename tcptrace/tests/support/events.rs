@@ -10,8 +10,8 @@ use tcptrace::{
     model::State,
 };
 use tcptrace_common::record::{
-    Child, Closed, Counters, Established, Handshake, Head, MiniSocket, Open, Owned, Owner, Socket, SynAck, Tuple, flag,
-    kind, option,
+    Bound, Child, Closed, Counters, Established, Handshake, Head, MiniSocket, Open, Owned, Owner, Socket, SynAck,
+    Tuple, flag, kind, option,
 };
 use zerocopy::{Immutable, IntoBytes};
 
@@ -57,7 +57,10 @@ pub fn push(frames: &mut Frames, numbers: &mut Numbers, line: &str) {
         kind::OPEN => &Open { head, tuple: line.tuple(), owner: line.owner() },
         kind::CHILD => &Child { head, tuple: line.tuple(), addr: line.number("addr") },
         kind::ESTABLISHED => &Established { head, tuple: line.tuple(), handshake: line.handshake() },
-        kind::CLOSED => &Closed { head, counters: line.counters(), ..Closed::default() },
+        kind::CLOSED => {
+            &Closed { head, counters: line.counters(), lport: line.number("lport") as u16, ..Closed::default() }
+        }
+        kind::BOUND => &Bound { head, lport: line.number("lport") as u16, ..Bound::default() },
         kind::ACCEPTED | kind::ACTOR | kind::HOLDER => &Owned { head, owner: line.owner() },
         kind::SYNACK_RETRANSMIT => {
             &SynAck { head, tuple: line.tuple(), retrans: line.number("retrans") as u32, reserved: 0 }
@@ -99,6 +102,7 @@ fn kind_number(word: &str) -> (u8, bool) {
         "CHILD" => (kind::CHILD, true),
         "ESTABLISHED" => (kind::ESTABLISHED, true),
         "CLOSED" => (kind::CLOSED, true),
+        "BOUND" => (kind::BOUND, true),
         "ACCEPTED" => (kind::ACCEPTED, true),
         "ACTOR" => (kind::ACTOR, true),
         "DESTROYED" => (kind::DESTROYED, true),

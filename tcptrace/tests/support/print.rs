@@ -160,6 +160,7 @@ fn owners(line: &mut String, c: &Connection) {
 fn inferred(line: &mut String, inferred: Inferred) {
     let names: Vec<&str> = [
         (Inferred::TO, "to"),
+        (Inferred::LPORT, "lport"),
         (Inferred::OWNER, "owner"),
         (Inferred::ROLE, "role"),
         (Inferred::FROM, "from"),

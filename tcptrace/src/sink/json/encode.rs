@@ -326,6 +326,7 @@ impl Value for Concluded<'_> {
         let owner = self.owner.filter(|_| has(Inferred::OWNER));
         let [from, to] = self.states;
         let mut list = List::new(out);
+        list.name(has(Inferred::LPORT), "lport");
         list.name(has(Inferred::ROLE), "role");
         for name in ["pid", "tid", "comm", "uid"] {
             list.name(owner.is_some(), name);

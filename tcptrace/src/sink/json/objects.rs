@@ -30,7 +30,7 @@ object! {
         family: Family,
         /// Local address.
         laddr: Option<Address<'a>>,
-        /// Local port.
+        /// Local port. A socket that was not bound gets one inside of connect() or listen(), after its first change of state.
         lport: Option<u16>,
         /// Remote address.
         raddr: Option<Address<'a>>,
@@ -250,7 +250,7 @@ impl<'a> TransitionObject<'a> {
             end: t.end,
             errno: some(t.errno),
             inferred: Concluded {
-                bits: Inferred(t.inferred.0 | c.inferred.0 & (Inferred::OWNER | Inferred::ROLE)),
+                bits: Inferred(t.inferred.0 | c.inferred.0 & (Inferred::OWNER | Inferred::ROLE | Inferred::LPORT)),
                 owner: c.owner.as_deref(),
                 states: ["from", "to"],
             },
