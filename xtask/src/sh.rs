@@ -72,6 +72,7 @@ pub fn succeeds(command: &mut Command) -> bool {
 
 /// Where an executable is: in PATH, or where administrators' programs are on Debian, which not every PATH names.
 pub fn which(name: &str) -> Option<PathBuf> {
+    // Without a PATH there are the two.
     let path = env::var_os("PATH").unwrap_or_default();
     let dirs = env::split_paths(&path).chain(["/usr/sbin", "/sbin"].map(PathBuf::from));
     dirs.map(|dir| dir.join(name)).find(|file| file.is_file())
@@ -105,6 +106,7 @@ pub fn as_root(program: impl AsRef<OsStr>) -> Result<Command> {
 /// # Errors
 /// A directory's name holds a colon.
 pub fn path_with(dirs: &[PathBuf]) -> Result<OsString> {
+    // Without a PATH there are `dirs`.
     let path = env::var_os("PATH").unwrap_or_default();
     env::join_paths(dirs.iter().cloned().chain(env::split_paths(&path))).context("PATH")
 }

@@ -200,6 +200,7 @@ fn host_triple() -> Result<String> {
 
 /// `test result: ok. 5 passed; 0 failed; 1 ignored; …`, which cargo prints once for each test binary.
 fn parse_result(line: &str) -> Option<Tally> {
+    // A line of another form is none of cargo's.
     let (_, counts) = line.trim().strip_prefix("test result: ")?.split_once(". ")?;
     let mut tally = Tally::default();
     for count in counts.split("; ") {

@@ -192,7 +192,7 @@ pub enum Color {
     Never,
 }
 
-/// A number and what follows it.
+/// A number and what follows it; None if there is none or it is too large, which the caller says in words.
 fn split(text: &str) -> Option<(u64, &str)> {
     let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     Some((text[..end].parse().ok()?, &text[end..]))

@@ -86,6 +86,7 @@ pub struct Record {
 pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     // A panic is a bug in tcptrace: one line about it, and no stack of it.
     std::panic::set_hook(Box::new(|info| {
+        // Without a place the line is still worth saying.
         let at = info.location().map(|l| format!(" at {}:{}", l.file(), l.line())).unwrap_or_default();
         say(&format!("internal error{at}; please report it"));
         std::process::exit(1);
@@ -98,6 +99,7 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     result.unwrap_or_else(|e| {
         if !matches!(e, Error::ClosedPipe) {
             use std::io::Write as _;
+            // The exit status says it, too.
             let _ = writeln!(std::io::stderr(), "{}", e.line());
         }
         ExitCode::from(e.exit_status())

@@ -188,6 +188,7 @@ fn start(filter: &Filter, buffer: Option<u64>, period: Duration, verbose: bool) 
     let name = rustix::system::uname();
     let start = fact::Start {
         host: name.nodename().to_string_lossy().into_owned(),
+        // Where there is none, the JSON has none.
         boot_id: std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned(),
         kernel: name.release().to_string_lossy().into_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),

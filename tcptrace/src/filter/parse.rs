@@ -135,10 +135,11 @@ pub fn netns_number(text: &str) -> Result<u32, String> {
         return Ok(number);
     }
     let path = if text.contains('/') { text.to_owned() } else { format!("/run/netns/{text}") };
-    let inode = fs::metadata(&path).map(|m| m.ino());
-    inode.ok().and_then(|inode| u32::try_from(inode).ok()).ok_or_else(|| {
-        format!(
-            "no network namespace `{text}` ({path} does not exist); give a number, a path or a name of `ip netns list`"
-        )
-    })
+    let inode = fs::metadata(&path).map(|m| u32::try_from(m.ino()));
+    let reason = match inode {
+        Ok(Ok(number)) => return Ok(number),
+        Ok(Err(_)) => "no namespace is there".to_owned(),
+        Err(e) => crate::error::reason(&e),
+    };
+    Err(format!("no network namespace `{text}` ({path}: {reason}); give a number, a path or a name of `ip netns list`"))
 }

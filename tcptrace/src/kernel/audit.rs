@@ -93,6 +93,7 @@ fn program_stats(loaded: &Loaded, name: &str) -> RunStats {
     let Some(program) = loaded.ebpf.program(name) else { return RunStats::default() };
     let Ok(fd) = program.fd() else { return RunStats::default() };
     use std::os::fd::AsFd as _;
+    // Without procfs nobody counts: no statistics, no missed runs.
     let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_fd().as_raw_fd())).unwrap_or_default();
     let value = |key: &str| {
         info.lines().find_map(|line| line.strip_prefix(key)).and_then(|v| v.trim().parse().ok()).unwrap_or(0)

@@ -103,7 +103,8 @@ enum Data {
 }
 
 impl Data {
-    /// Map the kernel's own, which takes no copy; `None` before Linux 6.16, which can only read it, 4 KB a call.
+    /// Map the kernel's own, which takes no copy; `None` before Linux 6.16, which can only read it, 4 KB a call. Whatever else
+    /// is wrong shows when it is read.
     fn map(file: &File) -> Option<Self> {
         let meta = file.metadata().ok()?;
         let size = meta.len();
@@ -312,6 +313,7 @@ impl Btf {
             bit_offset = add(bit_offset, member.bit_offset)?;
             for index in indices.split_inclusive(']') {
                 let index = index.strip_prefix('[').and_then(|i| i.strip_suffix(']'));
+                // What is no number is no element.
                 let Some(index) = index.and_then(|i| i.parse::<u32>().ok()) else { return Ok(None) };
                 ty = self.strip(ty)?;
                 if self.kind(ty)? != kind::ARRAY {

@@ -221,23 +221,23 @@ impl Page {
     fn headline(&mut self, colour: u8, verdict: &str, reasons: &[&str]) {
         let (mut start, indent) = (self.paint(colour, verdict) + ": ", verdict.len() + 2);
         for line in reasons.iter().flat_map(|r| wrap(r, WIDTH - indent)) {
-            let _ = writeln!(self.text, "{start}{line}");
+            writeln!(self.text, "{start}{line}").expect("a String takes everything");
             start = " ".repeat(indent);
         }
     }
 
     fn title(&mut self, title: &str) {
         let painted = self.paint(1, title);
-        let _ = writeln!(self.text, "\n{painted}");
+        writeln!(self.text, "\n{painted}").expect("a String takes everything");
     }
 
     /// Name, value and what it decides: on the next line if it does not fit.
     fn setting(&mut self, name: &str, value: &str, decides: &str) {
         let line = format!("  {name:<22} {value:<11} ");
         if line.len() + decides.len() <= WIDTH {
-            let _ = writeln!(self.text, "{line}{decides}");
+            writeln!(self.text, "{line}{decides}").expect("a String takes everything");
         } else {
-            let _ = writeln!(self.text, "{}\n{:25}{decides}", line.trim_end(), "");
+            writeln!(self.text, "{}\n{:25}{decides}", line.trim_end(), "").expect("a String takes everything");
         }
     }
 
@@ -252,7 +252,7 @@ impl Page {
         // Names that are too long for their column get a line of their own.
         let (mut start, indent) = (format!("  {name:<0$} ", INDENT - 3), INDENT);
         if start.len() > indent {
-            let _ = writeln!(self.text, "{}", start.trim_end());
+            writeln!(self.text, "{}", start.trim_end()).expect("a String takes everything");
             start = " ".repeat(indent);
         }
         for (i, line) in wrap(&joined, WIDTH - indent).iter().enumerate() {
@@ -260,7 +260,7 @@ impl Page {
                 Some(more) if i == 0 => self.paint(colour, word) + more,
                 _ => line.clone(),
             };
-            let _ = writeln!(self.text, "{start}{line}");
+            writeln!(self.text, "{start}{line}").expect("a String takes everything");
             start = " ".repeat(indent);
         }
     }

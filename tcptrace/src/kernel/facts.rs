@@ -167,6 +167,7 @@ impl Facts {
     /// The same from a copy of /proc and /sys under another root.
     #[must_use]
     pub fn read(root: &Path) -> Self {
+        // What cannot be read is not known, and shown so; the kernel decides in the end.
         let text = |path: &str| fs::read_to_string(root.join(path)).ok().map(|t| t.trim().to_owned());
         let number = |path: &str| text(path).and_then(|t| t.parse().ok());
         let exists = |path: &str| root.join(path).exists();
@@ -176,6 +177,7 @@ impl Facts {
             Some(Sysctl { name: name.to_owned(), value, decides })
         });
         Self {
+            // Then there is no version, either.
             release: text("proc/sys/kernel/osrelease").unwrap_or_default(),
             btf_bytes: fs::metadata(root.join("sys/kernel/btf/vmlinux")).ok().map(|m| m.len()),
             lockdown: text("sys/kernel/security/lockdown").as_deref().map_or(Lockdown::None, lockdown),

@@ -153,6 +153,7 @@ pub fn load(resolved: &Resolved, settings: &Settings) -> Result<(Loaded, Vec<Rin
     let log = log.map_err(|e| Error::load("opening the kernel programs' log", e))?;
     let signals = signal::attach_all(&mut ebpf, &btf)?;
     let iterators = Some(Iterators::new(&mut ebpf, &btf)?);
+    // Not to be kept for the whole run.
     drop(btf);
     // aya's form of the kernel's BTF takes 60 MB in small pieces, which the allocator would keep.
     // SAFETY: no arguments that could be wrong.
@@ -187,6 +188,7 @@ impl log::Log for Printer {
 /// Number of slots that a CPU number can index: the highest possible CPU + 1 (the list may have holes).
 fn cpu_slots() -> io::Result<u32> {
     let list = std::fs::read_to_string("/sys/devices/system/cpu/possible")?;
+    // Nothing is no number: an error below.
     let last = list.trim().rsplit([',', '-']).next().unwrap_or_default();
     last.parse::<u32>().map(|n| n + 1).map_err(|_| io::Error::new(io::ErrorKind::InvalidData, format!("`{list}`")))
 }

@@ -291,6 +291,7 @@ impl<R: Read> Reader<R> {
 /// Can this program read what follows a sound file header?
 fn check(header: &FileHeader) -> Result<(), Error> {
     if header.version.get() > VERSION {
+        // There is always a first part.
         let program = header.program.split(|&b| b == 0).next().unwrap_or_default();
         let program = String::from_utf8_lossy(program).escape_debug().to_string();
         return Err(Error::NewerVersion { found: header.version.get(), known: VERSION, program });

@@ -151,19 +151,29 @@ impl Live {
             return;
         };
         self.more = !self.merge.drain(now, &mut self.held, HOLD + BATCH);
-        let taken = if self.phase == Phase::Stopping { snapshot.recv().ok() } else { snapshot.try_recv().ok() };
+        let taken = if self.phase == Phase::Stopping {
+            snapshot.recv().map_err(|_| mpsc::TryRecvError::Disconnected)
+        } else {
+            snapshot.try_recv()
+        };
         match taken {
-            Some(taken) => {
+            Ok(taken) => {
                 merge_rows(&taken.rows, &self.held, frames);
                 frames.push_fact(fact::kind::SNAPSHOT, now, &taken.fact);
                 self.held = Frames::default();
                 self.snapshot = None;
             }
-            None if self.held.len() > HOLD => {
+            // There will be none: what waited for it goes on.
+            Err(mpsc::TryRecvError::Disconnected) => {
+                frames.extend(self.held.as_bytes());
+                self.held = Frames::default();
+                self.snapshot = None;
+            }
+            Err(mpsc::TryRecvError::Empty) if self.held.len() > HOLD => {
                 frames.extend(self.held.as_bytes());
                 self.held.clear();
             }
-            None => {}
+            Err(mpsc::TryRecvError::Empty) => {}
         }
     }
 
@@ -252,6 +262,7 @@ fn snapshot(iterators: Iterators, settings: &Settings) -> Result<mpsc::Receiver<
     let netns = settings.filter.netns.clone();
     std::thread::Builder::new()
         .name("snapshot".to_owned())
+        // Nobody receives it if the trace has ended.
         .spawn(move || drop(send.send(iterators.take(&netns))))
         .map_err(|e| Error::load("starting the snapshot", e))?;
     Ok(receive)
@@ -259,10 +270,11 @@ fn snapshot(iterators: Iterators, settings: &Settings) -> Result<mpsc::Receiver<
 
 /// Both in one order of time. Only at the start, so a sort of references will do.
 fn merge_rows(rows: &Frames, stream: &Frames, out: &mut Frames) {
-    let ts = |record: &[u8]| u64::from_le_bytes(record[..8].try_into().unwrap_or_default());
-    let mut all: Vec<&[u8]> = rows.iter().chain(stream.iter()).filter(|r| r.len() >= 8).collect();
-    all.sort_by_key(|record| ts(record));
-    for record in all {
+    let ts = |record: &[u8]| record.first_chunk().map(|ts| u64::from_le_bytes(*ts));
+    let mut all: Vec<(u64, &[u8])> =
+        rows.iter().chain(stream.iter()).filter_map(|record| Some((ts(record)?, record))).collect();
+    all.sort_by_key(|(ts, _)| *ts);
+    for (_, record) in all {
         out.push(0, record);
     }
 }

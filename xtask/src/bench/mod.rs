@@ -218,7 +218,11 @@ impl Bench {
         interrupted()?;
         let netns = Netns::new()?;
         let out = self.files.0.join("out");
-        let _ = fs::remove_file(&out);
+        if let Err(e) = fs::remove_file(&out)
+            && e.kind() != std::io::ErrorKind::NotFound
+        {
+            return Err(e).with_context(|| format!("cannot remove {}", out.display()));
+        }
         let tracer = Tracer::start(subject, netns.inode(), &out)?;
         let xtask = env::current_exe().context("where this binary is")?;
         let mut command = netns.command(xtask);

@@ -19,6 +19,7 @@ pub fn host_busy() -> Result<Duration> {
     let stat = fs::read_to_string("/proc/stat").context("/proc/stat")?;
     let cpus = stat.lines().filter(|line| line.starts_with("cpu") && !line.starts_with("cpu ")).count();
     let total = stat.lines().next().context("/proc/stat is empty")?;
+    // What is no number leaves too few of them.
     let ticks: Vec<u64> = total.split_whitespace().skip(1).map_while(|word| word.parse().ok()).collect();
     // user nice system idle iowait irq softirq steal guest guest_nice
     let [_user, _nice, _system, idle, iowait, _irq, _softirq, steal, ..] = ticks[..] else {
@@ -71,6 +72,7 @@ pub fn attached(pid: u32) -> Attached {
     let mut found = Attached::default();
     let Ok(descriptors) = fs::read_dir(format!("/proc/{pid}/fd")) else { return found };
     for entry in descriptors.flatten() {
+        // One that is closed meanwhile holds nothing.
         let target = fs::read_link(entry.path()).unwrap_or_default();
         let info =
             fs::read_to_string(format!("/proc/{pid}/fdinfo/{}", entry.file_name().display())).unwrap_or_default();

@@ -85,7 +85,8 @@ impl Report {
     }
 
     fn row(&mut self, subject: &Subject) -> &mut Row {
-        let at = SUBJECTS.iter().position(|known| known.name == subject.name).unwrap_or_default();
+        let at = SUBJECTS.iter().position(|known| known.name == subject.name);
+        let at = at.expect("every subject is of the list");
         &mut self.rows[at]
     }
 
@@ -119,13 +120,15 @@ impl Report {
         if let Some(rate) = median(row.storms.iter().map(|run| run.rate)) {
             add("connections/s", format!("{rate:.0}"), json!(rate), None);
             let base = &self.rows[0].storms;
-            let ratio = median(row.storms.iter().zip(base).map(|(run, base)| run.rate / base.rate)).unwrap_or_default();
-            let required = row.subject.keeps.map(|keeps| (format!(">= {:.0}", keeps * 100.0), ratio >= keeps));
-            add("% of nothing", format!("{:.1}", ratio * 100.0), json!(ratio * 100.0), required);
+            if let Some(ratio) = median(row.storms.iter().zip(base).map(|(run, base)| run.rate / base.rate)) {
+                let required = row.subject.keeps.map(|keeps| (format!(">= {:.0}", keeps * 100.0), ratio >= keeps));
+                add("% of nothing", format!("{:.1}", ratio * 100.0), json!(ratio * 100.0), required);
+            }
         }
         if row.subject.name != SUBJECTS[0].name && !row.storms.is_empty() {
             let lost: u64 = row.storms.iter().map(|run| run.lost).sum();
             add("lost, all rounds", lost.to_string(), json!(lost), ours.then(|| ("0".to_owned(), lost == 0)));
+            // There are storms: a largest and a median, too.
             let rss = row.storms.iter().map(|run| run.rss).max().unwrap_or_default();
             let required = ours.then(|| ("< 30".to_owned(), rss < MAX_RSS));
             add("RSS after the storm, MB", format!("{:.1}", rss as f64 / 1e6), json!(rss as f64 / 1e6), required);
@@ -191,14 +194,14 @@ impl Report {
             if figures.is_empty() {
                 continue;
             }
-            let _ = writeln!(text, "\n{}", row.subject.name);
+            writeln!(text, "\n{}", row.subject.name).expect("a String takes everything");
             for (name, figure) in figures {
                 let verdict = match figure.required {
                     Some((required, true)) => format!("  {required:>10}  ok"),
                     Some((required, false)) => format!("  {required:>10}  MISSED"),
                     None => String::new(),
                 };
-                let _ = writeln!(text, "  {name:<26}{:>10}{verdict}", figure.shown);
+                writeln!(text, "  {name:<26}{:>10}{verdict}", figure.shown).expect("a String takes everything");
             }
         }
         text

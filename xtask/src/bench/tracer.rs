@@ -160,7 +160,7 @@ impl Tracer {
 
     /// What it wrote to stderr.
     pub fn said(&self) -> String {
-        fs::read_to_string(&self.messages).unwrap_or_default()
+        fs::read_to_string(&self.messages).unwrap_or_else(|e| format!("{}: {e}", self.messages.display()))
     }
 
     /// End it as Ctrl-C does and wait for it.

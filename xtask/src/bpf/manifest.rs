@@ -84,7 +84,7 @@ impl Manifest {
             quoted(&STRIP),
         );
         for (name, hash) in objects {
-            let _ = writeln!(text, "{name} = {hash:?}");
+            writeln!(text, "{name} = {hash:?}").expect("a String takes everything");
         }
         text
     }

@@ -43,6 +43,7 @@ fn sum(text: &str) -> Result<String> {
         Command::new("sha256sum").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().context("sha256sum")?;
     child.stdin.take().context("sha256sum")?.write_all(text.as_bytes())?;
     let output = child.wait_with_output()?;
+    // Too short if there is none.
     let hash = String::from_utf8(output.stdout)?.split_whitespace().next().unwrap_or_default().to_owned();
     ensure!(hash.len() == 64, "sha256sum printed no hash");
     Ok(hash)

@@ -81,6 +81,7 @@ pub fn find(install: bool) -> Result<Option<Toolchain>> {
         clippy: compiler.clippy,
         rustc: compiler.rustc,
         linker_dir,
+        // There is always a last word.
         linker_version: linker_version.rsplit(' ').next().unwrap_or_default().to_owned(),
         linker_llvm: sh::read(Command::new(bin.join("llvm-config")).arg("--version"))?,
         objcopy: bin.join("llvm-objcopy"),
@@ -103,7 +104,7 @@ impl Compiler {
         let release = field("release:").context("rustc -vV: release")?;
         Ok(Self {
             rustc: rustc.to_owned(),
-            version: verbose.lines().next().unwrap_or_default().to_owned(),
+            version: verbose.lines().next().context("rustc -vV printed nothing")?.to_owned(),
             llvm: field("LLVM version:").context("rustc -vV: LLVM version")?.to_owned(),
             library: library(release),
             cargo,
@@ -127,7 +128,7 @@ fn debian() -> Result<Option<Compiler>> {
     Compiler::of(rustc, None, Path::new("/usr/bin/clippy-driver"), library).map(Some)
 }
 
-/// Rustup's nightly, if it is installed with rust-src.
+/// Rustup's nightly, if it is installed with rust-src and works; otherwise Debian's is looked for.
 fn nightly() -> Option<Compiler> {
     let sysroot = sh::read(Command::new("rustup").args(["run", "nightly", "rustc", "--print", "sysroot"])).ok()?;
     let bin = Path::new(&sysroot).join("bin");

@@ -48,7 +48,7 @@ pub fn events_markdown() -> String {
         Kind::Always(_) | Kind::Known(_) => None,
     });
     section(&mut out, "Fields of a socket", &["In every object that belongs to a socket, in this place."]);
-    table(&mut out, shared.unwrap_or_default());
+    table(&mut out, shared.expect("most objects belong to a socket"));
     for object in OBJECTS {
         section(&mut out, &format!("`{}`", object.name), object.doc);
         table(&mut out, object.fields);

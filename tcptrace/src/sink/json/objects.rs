@@ -123,7 +123,7 @@ object! {
         /// Host name.
         host: Text<'a>,
         /// `/proc/sys/kernel/random/boot_id`: `mono_ns` of two traces can be compared if it is the same.
-        boot_id: Text<'a>,
+        boot_id: Option<Text<'a>>,
         /// `uname -r`.
         kernel: Text<'a>,
         /// Version of tcptrace that made the trace.
@@ -143,7 +143,7 @@ impl<'a> StartObject<'a> {
     pub(super) fn new(start: &'a fact::Start, filters: &'a [(String, String)]) -> Self {
         Self {
             host: Text(start.host.as_bytes()),
-            boot_id: Text(start.boot_id.as_bytes()),
+            boot_id: (!start.boot_id.is_empty()).then_some(Text(start.boot_id.as_bytes())),
             kernel: Text(start.kernel.as_bytes()),
             version: Text(start.version.as_bytes()),
             filters: Map(filters),

@@ -37,6 +37,12 @@ fn start() {
 }
 
 #[test]
+fn a_host_without_a_boot_id_has_none() {
+    let line = lines(|j| j.start(1, &fact::Start::default(), &[]));
+    assert!(!line.contains("boot_id") && line.contains("\"host\""), "{line}");
+}
+
+#[test]
 fn transitions() {
     let c = fixture::client();
     let mut t = fixture::transition(112 * MS + 345, State::SynSent, State::Established, Some(12 * MS));
