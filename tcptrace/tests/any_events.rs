@@ -69,7 +69,7 @@ fn one() -> impl Strategy<Value = Any> {
     let errors = prop_oneof![4 => Just(0u8), 3 => prop::sample::select(vec![103u8, 104, 110]), 1 => any::<u8>()];
     let seq = prop_oneof![3 => 0u16..20, 1 => any::<u16>()];
     let flags = prop_oneof![1 => Just(0u16), 1 => 0u16..2048];
-    (0u8..21, 0u64..4, states, errors, seq, flags, 0u64..1000, 0u16..3, 0u64..3, 0u32..3).prop_map(
+    (0u8..23, 0u64..4, states, errors, seq, flags, 0u64..1000, 0u16..3, 0u64..3, 0u32..3).prop_map(
         |(kind, sock, (from, to), err, seq, flags, ts, port, addr, pid)| Any {
             kind,
             head: Head { ts, sock, kind: 0, from, to, err, seq, flags },
@@ -107,6 +107,11 @@ fn feed(tracker: &mut Tracker, any: &Any, out: &mut Checker) {
         16 => &Event::Snapshot(head.ts, fact::Snapshot::default()),
         17 => &Event::Tick(head.ts),
         18 => &Event::Bound(&Bound { head, lport: any.port, ..Bound::default() }),
+        19 | 20 => {
+            let resync =
+                fact::Resync { begin: head.ts.saturating_sub(any.addr * 10), netns: vec![1], all: any.pid == 0 };
+            &Event::Snapshot(head.ts, fact::Snapshot { resync: Some(resync), ..fact::Snapshot::default() })
+        }
         _ => &Event::State(&head),
     };
     tracker.event(event, out);
@@ -152,7 +157,7 @@ proptest! {
                     (7, _) => 0,
                     (_, 1) => 2,
                     (_, 7) => 3,
-                    _ => u8::MAX,
+                    _ => 21,
                 };
                 feed(&mut tracker, &Any { kind, head, port: 80, addr: 1, pid: 7 }, &mut out);
             }

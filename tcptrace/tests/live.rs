@@ -21,6 +21,8 @@ mod process;
 mod recording;
 #[path = "live/refusals.rs"]
 mod refusals;
+#[path = "live/resync.rs"]
+mod resync;
 #[path = "live/start.rs"]
 mod start;
 #[path = "live/storm.rs"]

@@ -67,6 +67,9 @@ fn run(events: &str) -> String {
         ("impossible", stats.impossible),
         ("phantoms", stats.phantoms),
         ("nonsense", stats.nonsense),
+        ("repaired", stats.repaired),
+        ("concluded", stats.concluded),
+        ("discovered", stats.discovered),
     ]
     .iter()
     .filter(|(_, n)| *n != 0)

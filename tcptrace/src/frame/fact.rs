@@ -8,7 +8,7 @@ pub mod kind {
     pub const START: u8 = 64;
     /// [`Clock`](super::Clock).
     pub const CLOCK: u8 = 65;
-    /// [`Snapshot`](super::Snapshot): the rows of the start snapshot end here.
+    /// [`Snapshot`](super::Snapshot): the rows of a snapshot end here.
     pub const SNAPSHOT: u8 = 66;
     /// [`Loss`](super::Loss).
     pub const LOSS: u8 = 67;
@@ -50,8 +50,8 @@ pub struct Clock {
     pub offset_ns: i64,
 }
 
-/// End of the start snapshot.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// End of the start snapshot, or of a later one that repairs what losses did.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Snapshot {
     /// Rows.
     pub rows: u64,
@@ -61,6 +61,26 @@ pub struct Snapshot {
     pub netns: u32,
     /// Network namespaces that could not be entered.
     pub netns_failed: u32,
+    /// A later snapshot; None: that of the start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resync: Option<Resync>,
+}
+
+/// What a later snapshot looked at: a socket that it had to find and did not is gone.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resync {
+    /// CLOCK_MONOTONIC nanoseconds, before the first row was read.
+    pub begin: u64,
+    /// Network namespaces that were read to their ends.
+    pub netns: Vec<u32>,
+    /// These are all that the trace is about (`--netns`).
+    pub all: bool,
+}
+
+impl Resync {
+    /// The kernel reports SYN_SENT and SYN_RECV before the socket is where an iterator finds it: one that is not older than
+    /// this may be there and have no row. Nanoseconds.
+    pub const UNHASHED_NS: u64 = 200_000_000;
 }
 
 /// Events that were lost since the last such fact.

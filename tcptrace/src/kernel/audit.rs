@@ -72,13 +72,14 @@ impl Audit {
 
 /// Runs that were skipped and that no second program took.
 fn missed(loaded: &Loaded, signal: &Signal) -> u64 {
-    let of = |name: Option<&str>| name.map_or(0, |name| program_stats(loaded, name).missed);
+    // In this order: a skip between the two readings must not look like one that nobody took.
+    let skipped = signal.program.map_or(0, |name| program_stats(loaded, name).missed);
     let taken = match signal.second {
         Some(_) => loaded.stats.get(&0, 0).map_or(0, |cpus| cpus.iter().map(|stats| stats.0.nested).sum()),
         None => 0,
     };
     // Skips of the second program are no loss: it is interrupted while it has nothing to do, and the first takes that run.
-    of(signal.program).saturating_sub(taken)
+    skipped.saturating_sub(taken)
 }
 
 /// Run statistics of the programs behind a signal; runs of a second program are part of the first one's cost.

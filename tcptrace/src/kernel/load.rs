@@ -62,7 +62,7 @@ pub struct Settings {
 pub struct Loaded {
     /// Keeps programs, links and maps alive.
     pub(super) ebpf: Ebpf,
-    /// For the start snapshot.
+    /// For the start snapshot and those after losses.
     pub iterators: Option<Iterators>,
     /// Which hook serves which signal.
     pub signals: Vec<Signal>,

@@ -1,10 +1,11 @@
-//! The start snapshot: what existed before the programs were attached, as records, from the kernel's own iterators.
+//! Snapshots: what exists, as records, from the kernel's own iterators. One at the start for what existed before the programs
+//! were attached, further ones after losses.
 //!
 //! iter/task_file gives every descriptor of every process in one pass; iter/tcp gives the sockets of the namespace that the
 //! reading thread is in, so a thread of its own enters one namespace after the other.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashSet},
     fs::File,
     io::{self, Read as _},
     os::fd::{AsFd as _, AsRawFd as _, FromRawFd as _, OwnedFd},
@@ -33,6 +34,23 @@ pub struct Taken {
     pub rows: Frames,
     /// Summary, for the stream.
     pub fact: fact::Snapshot,
+    /// Time and kernel ticks of the first row that has them.
+    ticks: Option<(u64, u32)>,
+    /// Leave a socket's second row out.
+    skip_known: bool,
+    /// Cookies of the sockets that have a row, if that matters.
+    known: HashSet<u64>,
+}
+
+impl Taken {
+    /// Does this row add something to those before it?
+    fn wants(&mut self, head: &Head) -> bool {
+        match head.kind {
+            // One without a cookie is nobody's.
+            kind::SOCKET | kind::TIME_WAIT => head.sock != 0 && self.known.insert(head.sock),
+            _ => true,
+        }
+    }
 }
 
 const BPF_LINK_CREATE: libc::c_long = 28;
@@ -78,28 +96,52 @@ impl Iterators {
     /// run it on a thread of its own, which it moves between namespaces.
     #[must_use]
     pub fn take(&self, netns: &[u32]) -> Taken {
-        let mut taken = Taken::default();
         let begin = Instant::now();
-        let mut ticks = None;
-        for (inum, path) in namespaces() {
-            if !netns.is_empty() && !netns.contains(&inum) {
-                continue;
-            }
-            let again = || namespaces().remove(&inum);
-            let Some(entered) = reach(path, again, enter) else { continue };
-            match entered.and_then(|()| read(&self.tcp)) {
-                Ok(bytes) => {
-                    taken.fact.netns += 1;
-                    append(&bytes, &mut taken, &mut ticks);
-                }
-                Err(_) => taken.fact.netns_failed += 1,
-            }
+        let mut taken = Taken::default();
+        for (inum, path) in namespaces(netns) {
+            self.sockets(inum, path, &mut taken);
         }
-        if let Ok(bytes) = read(&self.task_file) {
-            append(&bytes, &mut taken, &mut ticks);
-        }
-        taken.fact.hz = self.measure_hz(begin, ticks);
+        self.holders(&mut taken);
+        taken.fact.hz = self.measure_hz(begin, taken.ticks);
         taken
+    }
+
+    /// Read everything again, `begin` being CLOCK_MONOTONIC now. Each namespace is read twice, because some kernels' iterators
+    /// can skip a socket while others come and go: what neither pass found is not there.
+    #[must_use]
+    pub fn again(&self, netns: &[u32], begin: u64) -> Taken {
+        let mut taken = Taken { skip_known: true, ..Taken::default() };
+        let mut whole = Vec::new();
+        for (inum, path) in namespaces(netns) {
+            if self.sockets(inum, path.clone(), &mut taken) && self.sockets(inum, path, &mut taken) {
+                whole.push(inum);
+            }
+        }
+        self.holders(&mut taken);
+        let all = !netns.is_empty() && netns.iter().all(|inum| whole.contains(inum));
+        taken.fact.netns = whole.len() as u32;
+        taken.fact.resync = Some(fact::Resync { begin, netns: whole, all });
+        taken
+    }
+
+    /// The sockets of one namespace; false: not all of them.
+    fn sockets(&self, inum: u32, path: PathBuf, taken: &mut Taken) -> bool {
+        let again = || namespaces(&[inum]).remove(&inum);
+        let Some(entered) = reach(path, again, |path| enter(path, inum)) else { return false };
+        let whole = entered.and_then(|()| read(&self.tcp)).is_ok_and(|bytes| append(&bytes, taken));
+        if whole {
+            taken.fact.netns += 1;
+        } else {
+            taken.fact.netns_failed += 1;
+        }
+        whole
+    }
+
+    /// Descriptors of all processes.
+    fn holders(&self, taken: &mut Taken) {
+        if let Ok(bytes) = read(&self.task_file) {
+            append(&bytes, taken);
+        }
     }
 
     /// Ticks a second: a second look at any socket, a little later.
@@ -107,9 +149,9 @@ impl Iterators {
         let Some((ts, jiffies)) = first else { return 0 };
         std::thread::sleep(HZ_SPAN.saturating_sub(begin.elapsed()));
         let Ok(bytes) = read(&self.tcp) else { return 0 };
-        let (mut later, mut ignored) = (None, Taken::default());
-        append(&bytes, &mut ignored, &mut later);
-        let Some((later_ts, later_jiffies)) = later else { return 0 };
+        let mut later = Taken::default();
+        append(&bytes, &mut later);
+        let Some((later_ts, later_jiffies)) = later.ticks else { return 0 };
         let ns = later_ts.saturating_sub(ts).max(1);
         let rate = u64::from(later_jiffies.wrapping_sub(jiffies)) * 1_000_000_000 / ns;
         [100u32, 250, 300, 1000].into_iter().min_by_key(|hz| rate.abs_diff(u64::from(*hz))).unwrap_or(0)
@@ -154,24 +196,28 @@ fn read(link: &OwnedFd) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Cut an iterator's output into records.
-fn append(bytes: &[u8], taken: &mut Taken, ticks: &mut Option<(u64, u32)>) {
+/// Cut an iterator's output into records; false: it ends in the middle of one, or with what is none.
+fn append(bytes: &[u8], taken: &mut Taken) -> bool {
     let mut rest = bytes;
     while let Ok((head, _)) = Head::read_from_prefix(rest) {
         let len = match head.kind {
             kind::SOCKET => size_of::<Socket>(),
             kind::HOLDER => size_of::<Owned>(),
             kind::REQUEST | kind::TIME_WAIT => size_of::<MiniSocket>(),
-            _ => return,
+            _ => return false,
         };
-        let Some(record) = rest.get(..len) else { return };
-        if let (kind::SOCKET, None, Ok(row)) = (head.kind, &ticks, Socket::read_from_bytes(record)) {
-            *ticks = Some((head.ts, row.jiffies));
+        let Some(record) = rest.get(..len) else { return false };
+        if let (kind::SOCKET, None, Ok(row)) = (head.kind, &taken.ticks, Socket::read_from_bytes(record)) {
+            taken.ticks = Some((head.ts, row.jiffies));
+        }
+        rest = &rest[len..];
+        if taken.skip_known && !taken.wants(&head) {
+            continue;
         }
         taken.rows.push(0, record);
         taken.fact.rows += 1;
-        rest = &rest[len..];
     }
+    rest.is_empty()
 }
 
 /// Enter a namespace by `path`, or by what `again` finds if that is gone: its process may have ended while others live in it.
@@ -200,14 +246,15 @@ fn reach(
     }
 }
 
-/// Every network namespace that can be found: inode number → a path that leads into it.
-fn namespaces() -> BTreeMap<u32, PathBuf> {
+/// Every network namespace that can be found, or those of them that are `wanted`: inode number → a path that leads into it.
+fn namespaces(wanted: &[u32]) -> BTreeMap<u32, PathBuf> {
     let mut found = BTreeMap::new();
     let own = std::fs::metadata("/proc/self/ns/net").map(|meta| meta.dev()).ok();
     let mut add = |path: PathBuf| {
         // What has ended meanwhile, or may not be looked at, leads nowhere; nor does a name without its mount.
         if let Ok(meta) = std::fs::metadata(&path)
             && Some(meta.dev()) == own
+            && (wanted.is_empty() || wanted.contains(&(meta.ino() as u32)))
         {
             found.entry(meta.ino() as u32).or_insert(path);
         }
@@ -224,9 +271,12 @@ fn namespaces() -> BTreeMap<u32, PathBuf> {
     found
 }
 
-/// Move the calling thread into a network namespace.
-fn enter(path: &Path) -> io::Result<()> {
+/// Move the calling thread into network namespace `inum`, unless the path leads elsewhere by now: its process may have moved.
+fn enter(path: &Path, inum: u32) -> io::Result<()> {
     let file = File::open(path)?;
+    if file.metadata()?.ino() as u32 != inum {
+        return Err(io::Error::from_raw_os_error(libc::ENOENT));
+    }
     rustix::thread::move_into_link_name_space(file.as_fd(), Some(rustix::thread::LinkNameSpaceType::Network))?;
     Ok(())
 }
@@ -234,6 +284,7 @@ fn enter(path: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use zerocopy::IntoBytes as _;
 
     /// What comes of a namespace whose paths fail with these errors (0: not at all), and how often it was looked for again.
     fn reached(errors: &[i32], more_paths: usize) -> (Option<Result<(), i32>>, usize) {
@@ -272,10 +323,41 @@ mod tests {
     fn a_path_that_is_gone_says_so_and_one_that_is_no_namespace_too() {
         // As `ip netns del` leaves it for a moment.
         let file = tempfile::NamedTempFile::new().unwrap();
-        let plain = enter(file.path()).unwrap_err().raw_os_error();
+        let plain = enter(file.path(), file.as_file().metadata().unwrap().ino() as u32).unwrap_err().raw_os_error();
         assert_eq!(plain, Some(libc::EINVAL));
-        assert_eq!(enter(Path::new("/proc/1073741824/ns/net")).unwrap_err().raw_os_error(), Some(libc::ENOENT));
+        assert_eq!(enter(Path::new("/proc/1073741824/ns/net"), 1).unwrap_err().raw_os_error(), Some(libc::ENOENT));
         let own = std::fs::metadata("/proc/self/ns/net").unwrap().ino() as u32;
-        assert!(namespaces().contains_key(&own));
+        assert!(namespaces(&[]).contains_key(&own));
+    }
+
+    fn row(kind: u8, sock: u64, len: usize) -> Vec<u8> {
+        let mut row = Head { kind, sock, ..Head::default() }.as_bytes().to_vec();
+        row.resize(len, 0);
+        row
+    }
+
+    #[test]
+    fn what_is_cut_short_is_not_whole() {
+        let socket = row(kind::SOCKET, 5, size_of::<Socket>());
+        let read = |bytes: &[u8]| {
+            let mut taken = Taken::default();
+            (append(bytes, &mut taken), taken.fact.rows)
+        };
+        assert_eq!(read(&[]), (true, 0));
+        assert_eq!(read(&[socket.clone(), socket.clone()].concat()), (true, 2));
+        assert_eq!(read(&[&socket[..], &socket[..socket.len() - 8]].concat()), (false, 1));
+        assert_eq!(read(&[&socket[..], &[0; 8]].concat()), (false, 1));
+        assert_eq!(read(&[socket, row(kind::STATE, 5, size_of::<Head>())].concat()), (false, 1));
+    }
+
+    #[test]
+    fn a_second_pass_adds_what_the_first_skipped() {
+        let socket = |sock| row(kind::SOCKET, sock, size_of::<Socket>());
+        let mini = |kind, sock| row(kind, sock, size_of::<MiniSocket>());
+        let mut taken = Taken { skip_known: true, ..Taken::default() };
+        assert!(append(&[socket(1), mini(kind::TIME_WAIT, 2), mini(kind::TIME_WAIT, 0)].concat(), &mut taken));
+        assert!(append(&[socket(1), socket(3), mini(kind::TIME_WAIT, 2), mini(kind::REQUEST, 0)].concat(), &mut taken));
+        let rows: Vec<_> = taken.rows.iter().map(|r| (r[16], r[8])).collect();
+        assert_eq!(rows, [(kind::SOCKET, 1), (kind::TIME_WAIT, 2), (kind::SOCKET, 3), (kind::REQUEST, 0)]);
     }
 }

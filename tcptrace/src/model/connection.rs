@@ -320,6 +320,8 @@ pub(crate) struct Notes {
     pub segments: Option<CloseSegments>,
     /// `seq` means something.
     pub numbered: bool,
+    /// The record with this number is not known: a row told of it.
+    pub row_numbered: bool,
     /// A RST was sent.
     pub rst_sent: bool,
     /// A RST was received.
@@ -330,8 +332,10 @@ pub(crate) struct Notes {
     pub accepted: bool,
     /// The first record was that of its birth.
     pub born: bool,
-    /// First known from a row of the start snapshot.
+    /// First known from a row of a snapshot.
     pub found: bool,
+    /// That was a later one than the start's, which is not complete yet.
+    pub discovered: bool,
 }
 
 impl Default for Notes {
@@ -344,12 +348,14 @@ impl Default for Notes {
             closed_by: None,
             segments: None,
             numbered: false,
+            row_numbered: false,
             rst_sent: false,
             rst_received: false,
             half_closed: false,
             accepted: false,
             born: false,
             found: false,
+            discovered: false,
         }
     }
 }
@@ -381,13 +387,23 @@ pub struct Transition {
     pub inferred: Inferred,
 }
 
+impl Transition {
+    /// No transition that was seen, but a state that the connection was found in after records of it were lost.
+    #[must_use]
+    pub fn is_found(&self) -> bool {
+        self.kernel.is_none() && self.inferred.0 & Inferred::TO != 0
+    }
+}
+
 /// What is known of a connection only at its end.
 #[derive(Clone, Copy, Debug)]
 pub struct Final {
-    /// CLOCK_MONOTONIC nanoseconds of the end.
+    /// CLOCK_MONOTONIC nanoseconds of the end; with `late` of when it was found to be over.
     pub ts: u64,
-    /// How it ended.
-    pub end: End,
+    /// The end was not seen: it came some time before `ts`.
+    pub late: bool,
+    /// How it ended; None where that is not known.
+    pub end: Option<End>,
     /// Who closed first; None where it is not known.
     pub closed_by: Option<ClosedBy>,
     /// Segments of the close, where it was one by FINs and is known.
@@ -404,7 +420,7 @@ pub struct Final {
     pub accept_wait_ns: Option<u64>,
 }
 
-/// What the start snapshot says of a socket.
+/// What a snapshot says of a socket.
 #[derive(Clone, Copy, Debug)]
 pub struct Found {
     /// CLOCK_MONOTONIC nanoseconds.

@@ -110,7 +110,8 @@ pub fn transition(ts: u64, from: State, to: State, state_ns: Option<u64>) -> Tra
 pub fn fin() -> Final {
     Final {
         ts: 1325 * MS,
-        end: End::Fin,
+        late: false,
+        end: Some(End::Fin),
         closed_by: Some(ClosedBy::Local),
         close_segments: Some(CloseSegments::Four),
         errno: 0,

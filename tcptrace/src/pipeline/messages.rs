@@ -7,6 +7,7 @@ use rustix::time::{ClockId, clock_gettime};
 use crate::{
     frame::fact,
     sink::{Summary, text::duration},
+    tracker::Stats,
 };
 
 /// Losses are told at most so often, by the time of the events.
@@ -73,6 +74,25 @@ impl Messages {
             write!(line, " ({} in {}){way_out}", loss.kind, loss.program).expect("a String takes everything");
         }
         say(&line);
+    }
+
+    /// A snapshot that was taken after losses has done its work, which the tracker counted before and after.
+    pub fn resync(&self, snapshot: &fact::Snapshot, before: Stats, after: Stats) {
+        if !self.verbose && !self.stats {
+            return;
+        }
+        let Stats { repaired, concluded, discovered, .. } = after;
+        let (repaired, concluded) = (repaired - before.repaired, concluded - before.concluded);
+        let discovered = discovered - before.discovered;
+        let failed = match snapshot.netns_failed {
+            0 => String::new(),
+            n => format!(" ({n} more could not be read)"),
+        };
+        say(&format!(
+            "fresh snapshot after the loss: {} rows from {} network namespaces{failed}; {repaired} timelines put right, \
+             {concluded} found to be over, {discovered} sockets found that were not known",
+            snapshot.rows, snapshot.netns
+        ));
     }
 
     /// The start snapshot is complete.

@@ -15,7 +15,7 @@ use crate::{
     frame::{Frames, fact},
     sink::{Sink, Summary},
     source::Source,
-    tracker::Tracker,
+    tracker::{Stats, Tracker},
 };
 
 mod gate;
@@ -116,6 +116,8 @@ struct Run<K> {
     gate: Gate<K>,
     messages: Messages,
     tracker: Tracker,
+    /// What the tracker had counted at the last fresh snapshot.
+    resynced: Stats,
     /// Waits for the clock that its time is shown by.
     start: Option<(u64, Box<fact::Start>)>,
     /// Connections are reported up to here.
@@ -139,6 +141,7 @@ impl<K: Sink> Run<K> {
             gate,
             messages,
             tracker: Tracker::new(),
+            resynced: Stats::default(),
             start: None,
             limit_ns,
             skip: false,
@@ -220,7 +223,12 @@ impl<K: Sink> Run<K> {
                 if !self.skip {
                     self.track(&event);
                 }
-                self.messages.snapshot(snapshot, self.gate.counts.found);
+                if snapshot.resync.is_some() {
+                    let now = self.tracker.stats();
+                    self.messages.resync(snapshot, std::mem::replace(&mut self.resynced, now), now);
+                } else {
+                    self.messages.snapshot(snapshot, self.gate.counts.found);
+                }
                 return Ok(());
             }
             Event::End(ts, end) => {

@@ -1,8 +1,7 @@
-//! The live kernel as a source: rings, start snapshot, losses and the clock in, frames out.
+//! The live kernel as a source: rings, snapshots, losses and the clock in, frames out.
 
 use std::{
     os::fd::{AsFd as _, AsRawFd as _, RawFd},
-    sync::mpsc,
     task::Poll,
     time::Duration,
 };
@@ -13,7 +12,10 @@ use tokio::{
     time::{Instant, Interval, MissedTickBehavior, interval},
 };
 
-use super::Source;
+use super::{
+    Source,
+    snapshots::{HOLD, Snapshots},
+};
 use crate::{
     error::Result,
     frame::{Frames, fact},
@@ -24,7 +26,6 @@ use crate::{
         facts::{self, Facts},
         load::{self, Loaded, Settings},
         ring::Merge,
-        snapshot::{Iterators, Taken},
     },
 };
 
@@ -37,8 +38,6 @@ pub const PROMPT: Duration = Duration::from_millis(20);
 pub const RELAXED: Duration = Duration::from_millis(100);
 /// Frames handed out in one batch, bytes.
 const BATCH: usize = 1 << 20;
-/// Stream frames held back for the start snapshot, bytes. Past it the rows come late, which the tracker copes with.
-const HOLD: usize = 8 << 20;
 /// How often losses are read, ticks and clock changes told.
 const SECOND: u64 = 1_000_000_000;
 /// A change of the wall clock that is worth telling.
@@ -50,9 +49,7 @@ pub struct Live {
     merge: Merge,
     wakeups: Vec<AsyncFd<RawFd>>,
     period: Interval,
-    snapshot: Option<mpsc::Receiver<Taken>>,
-    /// Stream frames that wait for the snapshot.
-    held: Frames,
+    snapshots: Snapshots,
     audit: Audit,
     cgroups: Cgroups,
     clock_offset: i64,
@@ -61,6 +58,8 @@ pub struct Live {
     /// The last drain stopped at its limit: do not wait.
     more: bool,
     phase: Phase,
+    /// The last chance to repair what losses did was taken.
+    repaired: bool,
     start: fact::Start,
 }
 
@@ -98,7 +97,8 @@ impl Live {
                     .map_err(|e| Error::load("waiting for the rings", e))
             })
             .collect::<Result<Vec<_>, _>>()?;
-        let snapshot = loaded.iterators.take().map(|iterators| snapshot(iterators, settings)).transpose()?;
+        let iterators = loaded.iterators.take().ok_or_else(|| Error::missing("iter_tcp"))?;
+        let snapshots = Snapshots::start(iterators, settings.filter.netns.clone())?;
         for signal in &loaded.signals {
             start.signals.push((signal.name.to_owned(), signal.hook.clone().unwrap_or_else(|| "none".to_owned())));
             if signal.hook.is_none() {
@@ -112,8 +112,7 @@ impl Live {
             merge: Merge::new(rings),
             wakeups,
             period,
-            snapshot,
-            held: Frames::default(),
+            snapshots,
             audit: Audit::default(),
             cgroups: Cgroups::new(),
             clock_offset: 0,
@@ -121,6 +120,7 @@ impl Live {
             rate: Rate::default(),
             more: false,
             phase: Phase::Begin,
+            repaired: false,
             start,
         })
     }
@@ -144,37 +144,17 @@ impl Live {
         }
     }
 
-    /// Take what the rings have; until the snapshot is there, hold it back and merge both by time.
-    fn drain(&mut self, now: u64, frames: &mut Frames) {
-        let Some(snapshot) = &self.snapshot else {
-            self.more = !self.merge.drain(now, frames, BATCH);
+    /// Take what the rings have; while a snapshot is taken, hold it back and merge both by time.
+    fn drain(&mut self, frames: &mut Frames) {
+        if !self.snapshots.is_running() {
+            self.more = !self.merge.drain(monotonic(), frames, BATCH);
             return;
-        };
-        self.more = !self.merge.drain(now, &mut self.held, HOLD + BATCH);
-        let taken = if self.phase == Phase::Stopping {
-            snapshot.recv().map_err(|_| mpsc::TryRecvError::Disconnected)
-        } else {
-            snapshot.try_recv()
-        };
-        match taken {
-            Ok(taken) => {
-                merge_rows(&taken.rows, &self.held, frames);
-                frames.push_fact(fact::kind::SNAPSHOT, now, &taken.fact);
-                self.held = Frames::default();
-                self.snapshot = None;
-            }
-            // There will be none: what waited for it goes on.
-            Err(mpsc::TryRecvError::Disconnected) => {
-                frames.extend(self.held.as_bytes());
-                self.held = Frames::default();
-                self.snapshot = None;
-            }
-            Err(mpsc::TryRecvError::Empty) if self.held.len() > HOLD => {
-                frames.extend(self.held.as_bytes());
-                self.held.clear();
-            }
-            Err(mpsc::TryRecvError::Empty) => {}
         }
+        let taken = self.snapshots.poll(self.phase == Phase::Stopping);
+        // Read only now: the stream must not be behind the rows.
+        let now = monotonic();
+        self.more = !self.merge.drain(now, &mut self.snapshots.held, HOLD + BATCH);
+        self.snapshots.merge(taken, now, frames);
     }
 
     fn each_second(&mut self, now: u64, frames: &mut Frames) {
@@ -182,7 +162,10 @@ impl Live {
         self.loaded.flush_log();
         for loss in self.audit.losses(&self.loaded) {
             frames.push_fact(fact::kind::LOSS, now, &loss);
+            self.snapshots.lost(now);
         }
+        self.snapshots.begin_if_due(now, self.phase == Phase::Stopping && !self.repaired);
+        self.repaired = self.phase == Phase::Stopping;
         let offset = clock_offset();
         if (offset - self.clock_offset).abs() > CLOCK_STEP_NS {
             self.clock_offset = offset;
@@ -234,14 +217,14 @@ impl Source for Live {
                 }
             }
         }
-        let now = monotonic();
         let before = frames.len();
-        self.drain(now, frames);
+        self.drain(frames);
+        let now = monotonic();
         self.cgroups.tell(frames, before);
         if now >= self.next_second || self.phase == Phase::Stopping {
             self.each_second(now, frames);
         }
-        if self.phase == Phase::Stopping && !self.more {
+        if self.phase == Phase::Stopping && !self.more && !self.snapshots.is_running() {
             let now = monotonic();
             frames.push_fact(fact::kind::END, now, &self.end_fact());
             self.phase = Phase::Ended;
@@ -253,29 +236,6 @@ impl Source for Live {
         if self.phase != Phase::Ended {
             self.phase = Phase::Stopping;
         }
-    }
-}
-
-/// Begin the start snapshot on a thread of its own, which it moves between network namespaces.
-fn snapshot(iterators: Iterators, settings: &Settings) -> Result<mpsc::Receiver<Taken>, Error> {
-    let (send, receive) = mpsc::channel();
-    let netns = settings.filter.netns.clone();
-    std::thread::Builder::new()
-        .name("snapshot".to_owned())
-        // Nobody receives it if the trace has ended.
-        .spawn(move || drop(send.send(iterators.take(&netns))))
-        .map_err(|e| Error::load("starting the snapshot", e))?;
-    Ok(receive)
-}
-
-/// Both in one order of time. Only at the start, so a sort of references will do.
-fn merge_rows(rows: &Frames, stream: &Frames, out: &mut Frames) {
-    let ts = |record: &[u8]| record.first_chunk().map(|ts| u64::from_le_bytes(*ts));
-    let mut all: Vec<(u64, &[u8])> =
-        rows.iter().chain(stream.iter()).filter_map(|record| Some((ts(record)?, record))).collect();
-    all.sort_by_key(|(ts, _)| *ts);
-    for (_, record) in all {
-        out.push(0, record);
     }
 }
 

@@ -4,6 +4,7 @@ use std::future::Future;
 
 mod file;
 pub mod live;
+mod snapshots;
 
 pub use file::{FileSource, Replay};
 

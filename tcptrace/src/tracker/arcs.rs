@@ -42,9 +42,36 @@ pub(super) const fn legal(from: State, to: State) -> bool {
     (after(from) | set(&[State::Close])) & (1 << to as u16) != 0
 }
 
+/// Can a connection in `from` be in `to` later in the same life?
+pub(super) fn leads(from: State, to: State) -> bool {
+    // A listener has children, but becomes none.
+    let listen = set(&[State::Listen]);
+    let mut reached = after(from) & !listen;
+    loop {
+        let next = State::ALL.iter().filter(|&&s| reached & (1 << s as u16) != 0).fold(reached, |r, &s| r | after(s));
+        if next & !listen == reached {
+            return reached & (1 << to as u16) != 0 && from != State::Listen;
+        }
+        reached = next & !listen;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_life_goes_one_way() {
+        let later = |from| State::ALL.into_iter().filter(|&to| leads(from, to)).map(State::name).collect::<Vec<_>>();
+        assert_eq!(later(State::LastAck), [""; 0]);
+        assert_eq!(later(State::Listen), [""; 0]);
+        assert_eq!(later(State::CloseWait), ["LAST_ACK"]);
+        assert_eq!(later(State::FinWait1), ["FIN_WAIT2", "TIME_WAIT", "CLOSING"]);
+        let closing = ["FIN_WAIT1", "FIN_WAIT2", "TIME_WAIT", "CLOSE_WAIT", "LAST_ACK", "CLOSING"];
+        assert_eq!(later(State::Established), closing);
+        assert_eq!(later(State::SynRecv), [&["ESTABLISHED"], &closing[..]].concat());
+        assert_eq!(later(State::SynSent), [&["ESTABLISHED", "SYN_RECV"], &closing[..]].concat());
+    }
 
     #[test]
     fn figure_5_and_linux() {

@@ -203,13 +203,18 @@ pub(super) fn note_state(c: &mut Connection, state: State) {
     c.notes.closed_by.get_or_insert(by);
 }
 
-/// The end of a connection whose transition to CLOSE was lost.
+/// The end of a connection whose transition to CLOSE was lost, and after which its socket was used again or destroyed.
 pub(super) fn unseen(c: &mut Connection) -> End {
     c.inferred.0 |= Inferred::END;
+    lost(c).unwrap_or(End::Aborted)
+}
+
+/// How a connection ended that is not there any more and whose last records were lost, as far as what came before them tells.
+pub(super) fn lost(c: &Connection) -> Option<End> {
     match c.state {
-        _ if c.notes.rst_sent => End::RstSent,
-        _ if c.notes.rst_received => End::RstReceived,
-        State::FinWait2 | State::Closing | State::LastAck | State::TimeWait => End::Fin,
+        _ if c.notes.rst_sent => Some(End::RstSent),
+        _ if c.notes.rst_received => Some(End::RstReceived),
+        State::FinWait2 | State::Closing | State::LastAck | State::TimeWait => Some(End::Fin),
         State::Established
         | State::SynSent
         | State::SynRecv
@@ -217,13 +222,13 @@ pub(super) fn unseen(c: &mut Connection) -> End {
         | State::Close
         | State::CloseWait
         | State::Listen
-        | State::NewSynRecv => End::Aborted,
+        | State::NewSynRecv => None,
     }
 }
 
-/// All that is known only at the end, which is not before the latest state.
-pub(super) fn conclude(c: &Connection, ts: u64, end: End, errno: u8, counters: Option<Counters>) -> Final {
-    let by_end = match end {
+/// Who closed, where the way it ended says so.
+fn closed_by(c: &Connection, end: End) -> Option<ClosedBy> {
+    match end {
         End::RstSent | End::Killed | End::ListenerClosed | End::Overflow => Some(ClosedBy::Local),
         End::Aborted => (c.inferred.0 & Inferred::END == 0).then_some(ClosedBy::Local),
         End::RstReceived | End::Refused => Some(ClosedBy::Remote),
@@ -231,7 +236,12 @@ pub(super) fn conclude(c: &Connection, ts: u64, end: End, errno: u8, counters: O
             Some(ClosedBy::None)
         }
         End::Fin | End::Open => None,
-    };
+    }
+}
+
+/// All that is known only at the end, which is not before the latest state.
+pub(super) fn conclude(c: &Connection, ts: u64, end: Option<End>, errno: u8, counters: Option<Counters>) -> Final {
+    let by_end = end.and_then(|end| closed_by(c, end));
     let established = c.states.entered(State::Established);
     let opened = match c.role {
         Some(Role::Client) => c.states.entered(State::SynSent),
@@ -242,9 +252,10 @@ pub(super) fn conclude(c: &Connection, ts: u64, end: End, errno: u8, counters: O
     let latest = c.start_ns.saturating_add(c.states.last().map_or(0, |e| e.at));
     Final {
         ts: ts.max(latest),
+        late: false,
         end,
         closed_by: c.notes.closed_by.or(by_end),
-        close_segments: c.notes.segments.filter(|_| end == End::Fin),
+        close_segments: c.notes.segments.filter(|_| end == Some(End::Fin)),
         errno,
         counters,
         syn_retrans: (c.notes.syn_retrans != u16::MAX).then_some(u32::from(c.notes.syn_retrans)),

@@ -23,7 +23,7 @@ impl Ended {
     }
 
     /// Did a timeline of this cookie end at or after `ts`?
-    fn covers(&self, cookie: u64, ts: u64) -> bool {
+    pub fn covers(&self, cookie: u64, ts: u64) -> bool {
         self.places.get(cookie as usize % PLACES).is_some_and(|&(c, end)| c == cookie && ts <= end)
     }
 }
@@ -281,7 +281,7 @@ impl Tracker {
     ) {
         let Some(c) = self.table.get(slot) else { return };
         if c.role != Some(Role::Listener) {
-            out.connection(c, &ending::conclude(c, ts, end, errno, counters));
+            out.connection(c, &ending::conclude(c, ts, Some(end), errno, counters));
         }
         self.remove(slot, ts);
     }

@@ -14,17 +14,21 @@
 //! | `half_open` | what is known before there is a cookie |
 //! | `owners` | processes and listeners |
 //! | `snapshot` | rows of the start snapshot |
+//! | `resync` | rows of a later snapshot: repair after a loss |
+//! | `holders` | who has which socket open |
 //! | `arcs` | which transitions there are |
 //! | `table` | the memory |
 
 mod arcs;
 mod ending;
 mod half_open;
+mod holders;
 mod lives;
 mod marks;
 mod moves;
 mod owners;
 mod pending;
+mod resync;
 mod snapshot;
 mod table;
 
@@ -37,6 +41,7 @@ use lives::Ended;
 use moves::Detail;
 use owners::{Listeners, Processes};
 use pending::Queue;
+use resync::Resync;
 use snapshot::Start;
 use table::Table;
 
@@ -55,6 +60,12 @@ pub struct Stats {
     pub phantoms: u64,
     /// Records with a state that no kernel has, or without the cookie that their kind must have.
     pub nonsense: u64,
+    /// Timelines that a snapshot after a loss found in another state than their last records told.
+    pub repaired: u64,
+    /// Timelines that a snapshot after a loss found to be over.
+    pub concluded: u64,
+    /// Sockets that a snapshot after a loss found and of which nothing was known.
+    pub discovered: u64,
 }
 
 /// See the module.
@@ -67,6 +78,8 @@ pub struct Tracker {
     ended: Ended,
     /// Until the start snapshot is complete.
     start: Option<Box<Start>>,
+    /// While rows of a later snapshot come.
+    resync: Option<Box<Resync>>,
     ids: u64,
     stats: Stats,
 }
@@ -90,6 +103,7 @@ impl Tracker {
             pending: Queue::default(),
             ended: Ended::default(),
             start: Some(Box::default()),
+            resync: None,
             ids: 0,
             stats: Stats::default(),
         }
@@ -117,10 +131,11 @@ impl Tracker {
             Event::Retransmit(head) => self.retransmit(head, out),
             Event::SynAckRetransmit(r) => self.half_open.synack(&r.tuple, r.retrans),
             Event::Error(head) => self.error(head, out),
-            Event::Socket(r) | Event::Found(r) => self.socket(r, out),
+            Event::Socket(r) if self.start.is_none() => self.resync_socket(r, out),
+            Event::Socket(r) | Event::Found(r) => self.socket(r),
             Event::Holder(r) => self.holder(r),
             Event::Request(r) | Event::TimeWait(r) => self.mini_socket(r, out),
-            Event::Snapshot(_, fact) => self.snapshot_complete(fact, out),
+            Event::Snapshot(ts, fact) => self.snapshot_complete(*ts, fact, out),
             Event::Tick(ts) => self.tick(*ts),
             Event::Cgroup(fact) => self.processes.cgroup(fact),
             Event::Start(_) | Event::Clock(_) | Event::Loss(..) | Event::End(..) => {}
@@ -141,12 +156,13 @@ impl Tracker {
                 && c.role != Some(Role::Listener)
                 && c.cookie != 0
             {
-                out.connection(c, &ending::conclude(c, ts, End::Open, 0, None));
+                out.connection(c, &ending::conclude(c, ts, Some(End::Open), 0, None));
             }
             self.table.remove(slot);
         }
         let (stats, ids) = (self.stats, self.ids);
-        *self = Self { stats, ids, start: None, ..Self::new() };
+        // Another trace may follow, which begins with a snapshot of its own.
+        *self = Self { stats, ids, ..Self::new() };
     }
 
     /// Forget a socket without a word: it turned out not to be wanted, and the kernel will not tell of its end.

@@ -290,13 +290,16 @@ pub(super) fn number(c: &mut Connection, head: &Head, stats: &mut Stats) -> Orde
     }
     if ahead <= 0 {
         // Two CPUs can number a record of one socket at once (accept() and a segment): equal numbers are no loss.
-        if ahead < 0 && c.gaps > 0 {
+        // Nor are they one when it was a row that had the number first.
+        let found_again = ahead < 0 || std::mem::take(&mut c.notes.row_numbered);
+        if found_again && c.gaps > 0 {
             c.gaps -= 1;
             stats.gaps = stats.gaps.saturating_sub(1);
         }
         return Order { behind: true, lost: 0 };
     }
     let lost = ahead as u16 - 1;
+    c.notes.row_numbered = false;
     c.notes.seq = head.seq;
     c.gaps = c.gaps.saturating_add(u32::from(lost));
     stats.gaps += u64::from(lost);

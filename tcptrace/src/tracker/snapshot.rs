@@ -3,15 +3,14 @@
 //! A row makes a timeline at once, so that records which follow find it, but is reported only when its owner can be known:
 //! when the snapshot is complete, or right before the first change of the socket.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::Arc;
+use std::collections::{HashMap, HashSet};
 
-use tcptrace_common::record::{MiniSocket, Owned, Socket, Tuple, flag, kind};
+use tcptrace_common::record::{MiniSocket, Owned, Socket, Tuple, flag};
 
-use super::{Tracker, ending, moves, owners};
+use super::{Tracker, ending, holders::Holders, moves, owners};
 use crate::{
     frame::fact,
-    model::{Connection, Found, Inferred, Mini, Observer, Process, Role, State},
+    model::{Connection, Found, Inferred, Mini, Observer, Role, State},
 };
 
 /// What is kept until the snapshot is complete.
@@ -20,7 +19,7 @@ pub(super) struct Start {
     rows: Vec<Row>,
     /// Cookie → place in `rows` of one that was not reported.
     unreported: HashMap<u64, usize>,
-    holders: BTreeMap<Key, Holder>,
+    pub(super) holders: Holders,
     /// Cookies whose timelines ended: a row of one is older than its end.
     ended: HashSet<u64>,
     mini: HashSet<(Tuple, u64)>,
@@ -34,36 +33,16 @@ struct Row {
     flags: u16,
 }
 
-/// A descriptor can be met before its socket has a cookie; then the inode joins them.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Key {
-    Cookie(u64),
-    Inode(u64),
-}
-
-/// Who has a socket open: the process that started first, and whether there are others.
-struct Holder {
-    process: Arc<Process>,
-    fd: i32,
-    inode: u64,
-    shared: bool,
-}
-
 impl Start {
     pub fn ended(&mut self, cookie: u64) {
         self.ended.insert(cookie);
         self.unreported.remove(&cookie);
     }
-
-    fn holder(&self, c: &Connection) -> Option<&Holder> {
-        let by_inode = || self.holders.get(&Key::Inode(c.inode)).filter(|_| c.inode != 0);
-        self.holders.get(&Key::Cookie(c.cookie)).or_else(by_inode)
-    }
 }
 
 impl Tracker {
-    /// A socket that exists.
-    pub(super) fn socket(&mut self, r: &Socket, out: &mut impl Observer) {
+    /// A socket that existed before the trace (a row), or (FOUND) when something happened to it for the first time.
+    pub(super) fn socket(&mut self, r: &Socket) {
         let head = &r.head;
         let Some((state, _)) = self.states(head) else { return };
         if state == State::Close || head.sock == 0 {
@@ -85,7 +64,7 @@ impl Tracker {
         }
         // First seen in the stream long after the start: older than the trace and overlooked by the snapshot, or its first
         // records were missed. Nobody can tell, so it counts as a timeline with a gap.
-        let overlooked = head.kind == kind::FOUND && self.start.is_none();
+        let overlooked = self.start.is_none();
         c.preexisting = !overlooked;
         c.notes.found = known.is_none();
         if known.is_none() {
@@ -96,23 +75,12 @@ impl Tracker {
             c.notes.seq = head.seq;
             c.notes.numbered = true;
         }
-        if c.tuple.family == 0 {
-            c.tuple = r.tuple;
-        }
-        let shaken = !matches!(state, State::Listen | State::SynSent | State::SynRecv | State::NewSynRecv);
-        if c.handshake.is_none() && shaken {
-            c.handshake = Some(r.handshake);
-            if c.role == Some(Role::Server) {
-                moves::set_role(c, Role::Server);
-            }
-        }
-        if c.inode == 0 {
-            c.inode = r.inode;
-        }
+        fill(c, r, state);
         if state == State::Listen && c.state == State::Listen {
             let tuple = c.tuple;
             self.listeners.add(&tuple, slot);
         }
+        let Some(start) = &mut self.start else { return };
         let listens = state == State::Listen;
         let row = Row {
             cookie: head.sock,
@@ -128,35 +96,17 @@ impl Tracker {
             active: if listens { 0 } else { r.active },
             flags: head.flags,
         };
-        match &mut self.start {
-            Some(start) => {
-                if !start.unreported.contains_key(&head.sock) {
-                    start.unreported.insert(head.sock, start.rows.len());
-                    start.rows.push(row);
-                }
-            }
-            None if overlooked => {}
-            None => self.report_found(&row, 0, out),
+        if !start.unreported.contains_key(&head.sock) {
+            start.unreported.insert(head.sock, start.rows.len());
+            start.rows.push(row);
         }
     }
 
     /// A process that has a socket open.
     pub(super) fn holder(&mut self, r: &Owned) {
-        let Some(start) = &mut self.start else { return };
-        let Some(process) = self.processes.intern(&r.owner) else { return };
-        let key = match (r.head.sock, r.owner.inode) {
-            (0, 0) => return,
-            (0, inode) => Key::Inode(inode),
-            (cookie, _) => Key::Cookie(cookie),
-        };
-        let (fd, inode) = (r.owner.fd, r.owner.inode);
-        let Some(holder) = start.holders.get_mut(&key) else {
-            start.holders.insert(key, Holder { process, fd, inode, shared: false });
-            return;
-        };
-        holder.shared |= holder.process.pid != process.pid;
-        if (process.started, process.pid) < (holder.process.started, holder.process.pid) {
-            *holder = Holder { process, fd, inode, shared: holder.shared };
+        match &mut self.start {
+            Some(start) => start.holders.add(r, &mut self.processes),
+            None => self.resync_holder(r),
         }
     }
 
@@ -164,9 +114,8 @@ impl Tracker {
     pub(super) fn mini_socket(&mut self, r: &MiniSocket, out: &mut impl Observer) {
         let Some((state, _)) = self.states(&r.head) else { return };
         let cookie = r.head.sock;
-        if let Some(start) = &mut self.start
-            && (cookie != 0 && start.ended.contains(&cookie) || !start.mini.insert((r.tuple, cookie)))
-        {
+        let Some(start) = &mut self.start else { return self.resync_mini(r, state, out) };
+        if cookie != 0 && start.ended.contains(&cookie) || !start.mini.insert((r.tuple, cookie)) {
             return;
         }
         if self.table.find(cookie).is_some() {
@@ -177,8 +126,11 @@ impl Tracker {
     }
 
     /// Every row has come.
-    pub(super) fn snapshot_complete(&mut self, fact: &fact::Snapshot, out: &mut impl Observer) {
-        self.report_rows(fact.hz, out);
+    pub(super) fn snapshot_complete(&mut self, ts: u64, fact: &fact::Snapshot, out: &mut impl Observer) {
+        match &fact.resync {
+            Some(resync) if self.start.is_none() => self.resync_complete(ts, resync, out),
+            _ => self.report_rows(fact.hz, out),
+        }
     }
 
     /// Report what was not yet reported, in the order of time, and go on without a snapshot.
@@ -221,34 +173,16 @@ impl Tracker {
     /// Give a socket the process that has it open.
     fn adopt(&mut self, cookie: u64) -> bool {
         let (Some(start), Some(slot)) = (&self.start, self.table.find(cookie)) else { return false };
-        let Some(c) = self.table.get_mut(slot) else { return false };
-        if c.owner.is_some() && c.inferred.0 & Inferred::OWNER == 0 {
-            return false;
-        }
-        let Some(holder) = start.holder(c) else { return false };
-        c.owner = Some(Arc::clone(&holder.process));
-        c.fd = holder.fd;
-        if c.inode == 0 {
-            c.inode = holder.inode;
-        }
-        c.inferred.0 &= !Inferred::OWNER;
-        if holder.shared {
-            c.inferred.0 |= Inferred::OWNER;
-        }
-        true
+        self.table.get_mut(slot).is_some_and(|c| start.holders.adopt(c))
     }
 
     /// Holders of sockets that the stream told of first.
     fn adopt_changed(&mut self, out: &mut impl Observer) {
         let Some(start) = &self.start else { return };
-        let cookies = start.holders.keys().filter_map(|key| match key {
-            Key::Cookie(cookie) => Some(*cookie),
-            Key::Inode(_) => None,
-        });
         let ownerless = |cookie: &u64| {
             self.table.find(*cookie).and_then(|slot| self.table.get(slot)).is_some_and(|c| c.owner.is_none())
         };
-        let cookies: Vec<u64> = cookies.filter(ownerless).collect();
+        let cookies: Vec<u64> = start.holders.cookies().filter(ownerless).collect();
         for cookie in cookies {
             if self.adopt(cookie)
                 && let Some(c) = self.table.find(cookie).and_then(|slot| self.table.get(slot))
@@ -258,8 +192,8 @@ impl Tracker {
         }
     }
 
-    fn report_found(&mut self, row: &Row, hz: u32, out: &mut impl Observer) {
-        let Some(slot) = self.table.find(row.cookie) else { return };
+    /// A connection whose role is not known is a server if there is a listener that it can be a child of.
+    pub(super) fn find_listener(&mut self, slot: u32, flags: u16) {
         let Some(c) = self.table.get(slot) else { return };
         let listener = if c.role.is_none() { self.listeners.find(&self.table, &c.tuple) } else { None };
         let Some(c) = self.table.get_mut(slot) else { return };
@@ -267,15 +201,40 @@ impl Tracker {
             moves::set_role(c, Role::Server);
             c.inferred.0 |= Inferred::ROLE;
             // Without a `struct socket` and not orphaned: it waits in the accept queue.
-            if row.flags & flag::NO_SOCKET != 0 && row.flags & flag::DEAD == 0 {
+            if flags & flag::NO_SOCKET != 0 && flags & flag::DEAD == 0 {
                 owners::inherit(c, listener);
             }
         }
         ending::note_self_connect(c);
+    }
+
+    fn report_found(&mut self, row: &Row, hz: u32, out: &mut impl Observer) {
+        let Some(slot) = self.table.find(row.cookie) else { return };
+        self.find_listener(slot, row.flags);
+        let Some(c) = self.table.get(slot) else { return };
         let idle = (row.active != 0 && hz != 0).then(|| {
             let ticks = row.jiffies.wrapping_sub(row.active) as i32;
             u64::from(ticks.max(0) as u32) * 1_000_000 / u64::from(hz)
         });
         out.socket(c, &Found { idle_us: idle, ..row.found });
+    }
+}
+
+/// Let a row add what the stream did not say.
+pub(super) fn fill(c: &mut Connection, r: &Socket, state: State) {
+    if c.tuple.family == 0 {
+        c.tuple = r.tuple;
+    }
+    let shaken = !matches!(state, State::Listen | State::SynSent | State::SynRecv | State::NewSynRecv);
+    if c.handshake.is_none() && shaken {
+        c.handshake = Some(r.handshake);
+        if c.role == Some(Role::Server) {
+            // Makes the number of a passive open the true one.
+            c.role = None;
+            moves::set_role(c, Role::Server);
+        }
+    }
+    if c.inode == 0 {
+        c.inode = r.inode;
     }
 }

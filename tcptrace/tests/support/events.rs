@@ -1,6 +1,7 @@
 //! A scenario's event line → frame.
 //!
-//! `TIME KIND [STATE|FROM>TO] [LOCAL REMOTE] [key=value …] [FLAG …]`. Time is in microseconds. Records of a socket (`sock=`) are
+//! `TIME KIND [STATE|FROM>TO] [LOCAL REMOTE] [key=value …] [FLAG …]`. Time is in microseconds. `TIME SNAPSHOT begin=TIME netns=N,… [all=1]`
+//! closes the rows of a snapshot after a loss. Records of a socket (`sock=`) are
 //! numbered in sequence unless `seq=` says otherwise or SEQ_ABSENT is set.
 
 use std::{collections::HashMap, net::SocketAddr};
@@ -25,7 +26,15 @@ pub fn push(frames: &mut Frames, numbers: &mut Numbers, line: &str) {
     match line.kind {
         "TICK" => return frames.push_fact(fact::kind::TICK, line.ts, &()),
         "SNAPSHOT" => {
-            let body = fact::Snapshot { hz: line.number("hz") as u32, ..fact::Snapshot::default() };
+            let resync = line.has("begin").then(|| fact::Resync {
+                begin: line.number("begin") * 1000,
+                netns: line
+                    .pairs
+                    .get("netns")
+                    .map_or(vec![], |list| list.split(',').map(|n| n.parse().unwrap()).collect()),
+                all: line.has("all"),
+            });
+            let body = fact::Snapshot { hz: line.number("hz") as u32, resync, ..fact::Snapshot::default() };
             return frames.push_fact(fact::kind::SNAPSHOT, line.ts, &body);
         }
         "CGROUP" => {

@@ -44,7 +44,12 @@ impl Observer for Printer {
         let mut line = format!("{} #{} connection", f.ts / 1000, c.id);
         facts(&mut line, c);
         write!(line, " states={}", states(c)).unwrap();
-        write!(line, " end={}", f.end.name()).unwrap();
+        if let Some(end) = f.end {
+            write!(line, " end={}", end.name()).unwrap();
+        }
+        if f.late {
+            line.push_str(" late");
+        }
         if let Some(by) = f.closed_by {
             write!(line, " by={}", by.name()).unwrap();
         }

@@ -217,7 +217,7 @@ impl<'a> RequestObject<'a> {
 }
 
 object! {
-    /// A change of state.
+    /// A change of state. After a loss also a state in which a connection was found: `to` is then named in `inferred`, and what came before it is not known.
     pub struct TransitionObject<'a> = "transition" {
         /// See above, as it is after the change.
         socket: Socket<'a>,
@@ -265,7 +265,7 @@ object! {
         socket: Socket<'a>,
         /// When it began: the first SYN of a client, the final ACK of a server. Absent if that was before the trace.
         start: Option<When>,
-        /// Microseconds from `start` to this line.
+        /// Microseconds from `start` to the end. Absent if that was not seen: then this line comes when the connection was found to be over.
         duration_us: Option<u64>,
         /// Its life: `state`, `at_us` (microseconds from `start`, or from when it was first seen, to when the state was entered or, where that was not seen, first known) and `us` (microseconds spent in it).
         states: States<'a>,
@@ -275,8 +275,8 @@ object! {
         accept_wait_us: Option<u64>,
         /// Who closed first: `local`, `remote`, `both` or `none`.
         closed_by: Option<ClosedBy>,
-        /// How it ended: `fin`, `rst_sent`, `rst_received`, `refused`, `unreachable`, `connect_timeout`, `retransmit_timeout`, `keepalive_timeout`, `user_timeout`, `listener_closed`, `killed`, `overflow`, `aborted`, or `open` at the end of the trace.
-        end: End,
+        /// How it ended: `fin`, `rst_sent`, `rst_received`, `refused`, `unreachable`, `connect_timeout`, `retransmit_timeout`, `keepalive_timeout`, `user_timeout`, `listener_closed`, `killed`, `overflow`, `aborted`, or `open` at the end of the trace. Absent if the records that would tell were lost.
+        end: Option<End>,
         /// Payload bytes sent, retransmitted ones included.
         bytes_sent: Option<u64>,
         /// Payload bytes that the peer acknowledged.
@@ -349,8 +349,8 @@ impl<'a> ConnectionObject<'a> {
         Self {
             socket: Socket::new(c),
             start: (!c.preexisting).then_some(When(c.start_ns)),
-            duration_us: (!c.preexisting).then_some(elapsed / 1000),
-            states: States { timeline: &c.states, end_ns: (f.end == End::Open).then_some(elapsed) },
+            duration_us: (!c.preexisting && !f.late).then_some(elapsed / 1000),
+            states: States { timeline: &c.states, end_ns: (f.end == Some(End::Open)).then_some(elapsed) },
             handshake_us: f.handshake_ns.map(|ns| ns / 1000),
             accept_wait_us: f.accept_wait_ns.map(|ns| ns / 1000),
             closed_by: f.closed_by,

@@ -94,7 +94,7 @@ fn a_preexisting_connection_that_is_still_open_claims_nothing_about_its_begin() 
     c.inferred = Inferred(Inferred::OWNER);
     c.gaps = 2;
     let f = Final {
-        end: End::Open,
+        end: Some(End::Open),
         closed_by: Some(ClosedBy::Remote),
         close_segments: None,
         counters: None,

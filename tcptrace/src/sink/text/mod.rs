@@ -277,7 +277,7 @@ impl<W: Write> Observer for Text<W> {
                 }
             });
         };
-        time(lasted, Tone::Plain, (!c.preexisting).then(|| f.ts.saturating_sub(c.start_ns)));
+        time(lasted, Tone::Plain, (!c.preexisting && !f.late).then(|| f.ts.saturating_sub(c.start_ns)));
         time(shake, Tone::Plain, f.handshake_ns);
         time(round_trip, Tone::Plain, (rtt > 0).then_some(u64::from(rtt) * 1000));
         for (column, n) in [(sent, up), (received, payload.map(|p| p.received))] {
@@ -295,7 +295,7 @@ impl<W: Write> Observer for Text<W> {
         let (mut long, mut short) = (String::new(), String::new());
         why::end(&mut long, c, f, plan.wide);
         why::end(&mut short, c, f, false);
-        if c.inferred.0 & Inferred::END != 0 && f.end != End::Open {
+        if c.inferred.0 & Inferred::END != 0 && f.end.is_some_and(|end| end != End::Open) {
             long.push('~');
             short.push('~');
         }

@@ -49,6 +49,7 @@ fn tour(t: &mut Text<Vec<u8>>) {
     t.transition(&c, &shutdown);
     t.transition(&c, &transition(1324 * MS, FinWait1, FinWait2, Some(52_000)));
     let mut last = transition(1325 * MS, FinWait2, TimeWait, Some(1_100_000));
+    last.kernel = Some((FinWait2, Close));
     last.inferred = Inferred(Inferred::TO);
     last.end = Some(End::Fin);
     t.transition(&c, &last);
@@ -124,11 +125,11 @@ fn connections(t: &mut Text<Vec<u8>>) {
     let mut f = fixture::fin();
     t.connection(&c, &f);
     f.counters = f.counters.map(|n| Counters { retrans: 3, ..n });
-    f.end = End::RstReceived;
+    f.end = Some(End::RstReceived);
     f.closed_by = Some(ClosedBy::Remote);
     c.patterns = Patterns(Patterns::HALF_CLOSE);
     t.connection(&c, &f);
-    f.end = End::RstSent;
+    f.end = Some(End::RstSent);
     f.counters = Some(Counters { unread: 5000, bytes_received: 5_000_000_000, ..Counters::default() });
     c.tuple = v6("2001:db8:1:2:3:4:5:6", 443, "2001:db8:aaaa:bbbb:cccc:dddd:eeee:ffff", 50_000);
     c.role = Some(Role::Server);
@@ -136,21 +137,49 @@ fn connections(t: &mut Text<Vec<u8>>) {
     c.handshake = None;
     f.handshake_ns = None;
     t.connection(&c, &f);
-    f.end = End::Killed;
+    f.end = Some(End::Killed);
     c.actor = fixture::process(99, b"ss");
     t.connection(&c, &f);
     c.preexisting = true;
-    f.end = End::Open;
+    f.end = Some(End::Open);
     f.counters = None;
     c.owner = None;
     t.connection(&c, &f);
-    f.end = End::ConnectTimeout;
+    f.end = Some(End::ConnectTimeout);
     c.preexisting = false;
     c.role = Some(Role::Client);
     c.tuple = v4([192, 168, 1, 20], 43_211, [198, 51, 100, 200], 65_535);
     c.inferred = Inferred(Inferred::END);
     f.ts += 130_000 * MS;
     t.connection(&c, &f);
+}
+
+#[test]
+fn what_was_found_after_a_loss_is_marked() {
+    let line = |headings, width, f: fn(&mut Text<Vec<u8>>)| {
+        text(Look { header: false, ..look(Some(width), false) }, headings, f)
+    };
+    let jump = |t: &mut Text<Vec<u8>>| {
+        let mut found = transition(2000 * MS, State::Established, State::CloseWait, None);
+        found.inferred = Inferred(Inferred::TO);
+        t.transition(&fixture::client(), &found);
+    };
+    let over = |t: &mut Text<Vec<u8>>| {
+        let f = Final { end: None, late: true, counters: None, ..fixture::fin() };
+        t.connection(&fixture::client(), &f);
+    };
+    let lines = [
+        line(Headings::Transitions, 120, jump),
+        line(Headings::Transitions, 80, jump),
+        line(Headings::Connections, 120, over),
+        line(Headings::Connections, 80, over),
+    ];
+    insta::assert_snapshot!(lines.concat(), @r"
+    12:03:06.000 curl[1234]      192.168.1.20:43210 → 93.184.216.34:443  ESTABLISHED→CLOSE_WAIT~     records lost, found so
+    12:03:06 curl[1234]   43210→93.184.216.34:443 ESTABLISHED→CLOSE_WAIT~  found so
+    12:03:05.325 curl[1234]      192.168.1.20:43210 → 93.184.216.34:443         12ms  12ms                 end not seen
+    12:03:05 curl[1234]   43210→93.184.216.34:443        12ms             not seen
+    ");
 }
 
 #[test]
@@ -170,7 +199,7 @@ fn marked(t: &mut Text<Vec<u8>>) {
     t.connection(&c, &f);
     c.tuple.lport = 443;
     t.connection(&c, &f);
-    f.end = End::Open;
+    f.end = Some(End::Open);
     for state in [State::CloseWait, State::Established, State::FinWait2] {
         c.state = state;
         t.connection(&c, &f);

@@ -28,6 +28,9 @@ pub fn transition(c: &Connection, t: &Transition) -> Words {
         Close, CloseWait, Closing, Established, FinWait1, FinWait2, LastAck, Listen, SynRecv, SynSent, TimeWait,
     };
     let is = |bit| t.flags & bit != 0;
+    if t.is_found() {
+        return words("records lost, found so", "found so");
+    }
     if let Some(end) = t.end
         && end != End::Fin
     {
@@ -97,16 +100,16 @@ pub fn by(out: &mut String, c: &Connection, end: Option<End>) {
 
 /// How a connection ended and by whom.
 pub fn end(out: &mut String, c: &Connection, f: &Final, wide: bool) {
-    let words = ended(f.end);
+    let words = f.end.map_or(words("end not seen", "not seen"), ended);
     out.push_str(if wide { words.long } else { words.short });
     match (f.end, f.closed_by) {
         // What it is in is what matters of one that is not over. `ss` has the short word, too.
-        (End::Open, _) if c.state == State::Established && !wide => out.push_str("ESTAB"),
-        (End::Open, _) => out.push_str(c.state.name()),
-        (End::Fin, Some(ClosedBy::Local)) => out.push_str(if wide { " by local" } else { " local" }),
-        (End::Fin, Some(ClosedBy::Remote)) => out.push_str(if wide { " by remote" } else { " remote" }),
-        (End::Fin, Some(ClosedBy::Both)) => out.push_str(if wide { " by both" } else { " both" }),
-        (End::RstSent, _) => {
+        (Some(End::Open), _) if c.state == State::Established && !wide => out.push_str("ESTAB"),
+        (Some(End::Open), _) => out.push_str(c.state.name()),
+        (Some(End::Fin), Some(ClosedBy::Local)) => out.push_str(if wide { " by local" } else { " local" }),
+        (Some(End::Fin), Some(ClosedBy::Remote)) => out.push_str(if wide { " by remote" } else { " remote" }),
+        (Some(End::Fin), Some(ClosedBy::Both)) => out.push_str(if wide { " by both" } else { " both" }),
+        (Some(End::RstSent), _) => {
             let unread = f.counters.as_ref().map_or(0, |n| Payload::new(n, Shape::of(c)).unread);
             if unread > 0 {
                 out.push_str(if wide { ": unread data " } else { ": unread" });
@@ -115,7 +118,7 @@ pub fn end(out: &mut String, c: &Connection, f: &Final, wide: bool) {
                 }
             }
         }
-        _ => by(out, c, Some(f.end)),
+        _ => by(out, c, f.end),
     }
     let retrans = f.counters.map_or(0, |n| n.retrans);
     if retrans > 0 && !wide {
@@ -125,7 +128,11 @@ pub fn end(out: &mut String, c: &Connection, f: &Final, wide: bool) {
 
 /// Colour of the end of a connection: of one that is not over, that of its state.
 pub fn final_tone(c: &Connection, f: &Final) -> Tone {
-    if f.end == End::Open { state_tone(c.state) } else { end_tone(f.end) }
+    match f.end {
+        None => Tone::Warn,
+        Some(End::Open) => state_tone(c.state),
+        Some(end) => end_tone(end),
+    }
 }
 
 /// Colour of an end.
