@@ -9,6 +9,7 @@
 //! | [`docs`] | what is generated under `docs/` |
 //! | [`load`] | a connection storm on loopback |
 //! | [`bench`] | what tracing costs, beside other tools |
+//! | [`vm`] | the live tests on other kernels |
 //! | [`apt`], [`netns`], [`sh`] | Debian packages, network namespaces, child processes |
 
 mod apt;
@@ -21,6 +22,7 @@ mod run;
 mod sh;
 mod test;
 mod tidy;
+mod vm;
 
 use std::{ffi::OsString, process::ExitCode};
 
@@ -60,6 +62,14 @@ enum Task {
     Load(load::Options),
     /// Measure what tracing costs, beside tcpstates, tcplife and bpftrace.
     Bench(bench::Options),
+    /// Run the live tests on other kernels, emulated.
+    Vm {
+        /// One of vm/kernels.toml [default: all]
+        kernel: Option<String>,
+        /// Only tests whose names contain one of these
+        #[arg(last = true)]
+        tests: Vec<String>,
+    },
 }
 
 /// Names of all tasks, for documents that mention them.
@@ -77,6 +87,7 @@ fn main() -> ExitCode {
         Task::Docs { check } => docs::run(check).map(|()| true),
         Task::Load(options) => load::run(&options).map(|()| true),
         Task::Bench(options) => bench::run(&options),
+        Task::Vm { kernel, tests } => vm::task(kernel.as_deref(), &tests),
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,

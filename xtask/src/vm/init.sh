@@ -1,0 +1,28 @@
+#!/bin/busybox sh
+# First process of a guest: sets up what tests expect of a host, does what /plan says, switches off.
+# The kernel talks to the first serial port, this script and the tests to the second.
+export PATH=/usr/sbin:/usr/bin HOME=/ TMPDIR=/tmp
+b=/bin/busybox
+$b mount -t devtmpfs dev /dev
+exec </dev/null >/dev/ttyS1 2>&1
+# The tests' output arrives as it was written.
+$b stty -F /dev/ttyS1 raw
+$b mount -t proc proc /proc
+$b mount -t sysfs sys /sys
+$b mount -t bpf bpf /sys/fs/bpf
+$b mount -t tracefs trace /sys/kernel/tracing
+$b mount -t cgroup2 cgroup /sys/fs/cgroup
+$b mkdir -p /dev/pts /dev/shm /run /tmp
+$b mount -t devpts pts /dev/pts
+for dir in /dev/shm /run /tmp; do $b mount -t tmpfs tmpfs $dir; done
+$b chmod 1777 /tmp /dev/shm
+$b ln -s /proc/self/fd /dev/fd
+for module in $($b cat /modules/order); do
+    $b insmod /modules/$module.ko || echo "vm: module $module is refused"
+done
+$b ip link set lo up
+$b hostname guest
+echo "vm: kernel $($b uname -r)"
+. /plan
+$b sync
+$b poweroff -f

@@ -1,0 +1,219 @@
+//! `cargo xtask vm`: the live tests on other kernels, as guests under software emulation.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`kernels`] | which kernels, by `kernels.toml` |
+//! | [`archive`] | their packages, from the machine's own mirror |
+//! | [`modules`] | the modules that tests need |
+//! | [`cpio`], [`image`] | the initramfs: tests, tcptrace, other programs, `init.sh` |
+//! | [`guest`] | qemu |
+//! | [`report`] | counts what a guest prints |
+
+mod archive;
+mod cpio;
+mod guest;
+mod image;
+mod kernels;
+mod modules;
+mod report;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Stdio,
+    sync::Mutex,
+    time::Instant,
+};
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
+
+use self::{
+    kernels::{Expect, Kernel},
+    report::{Counts, REFUSAL, Report},
+};
+use crate::{apt, sh};
+
+/// What this needs beside what the live tests need.
+const PACKAGES: [apt::Package; 5] = [
+    ("binutils", Some("strip")),
+    ("busybox-static", Some("busybox")),
+    ("debian-archive-keyring", None),
+    ("qemu-system-x86", Some(guest::QEMU)),
+    ("xz-utils", Some("xz")),
+];
+
+/// Modules that tests and their programs need, where they are modules. A guest loads none by itself.
+const MODULES: [&str; 10] =
+    ["veth", "tun", "inet_diag", "tcp_diag", "crc32c_generic", "md5", "sha1_generic", "hmac", "sctp", "sctp_diag"];
+
+/// How many times longer than on a host tests wait before they give up.
+const SLOWNESS: u32 = 4;
+/// Connections of a storm: a host takes more.
+const CONNECTIONS: u32 = 2000;
+/// Guests at the same time.
+const PARALLEL: usize = 2;
+/// Tests that rest on who accepted a connection; they run with every tier.
+const ACCEPT_TESTS: &str = "process:: tier start:: quick_";
+
+/// Run the live tests on the kernel called `name`, or on all; counts of everything.
+///
+/// # Errors
+/// What is needed cannot be installed, built or fetched. A guest's failure is counted.
+pub fn run(name: Option<&str>, filter: &[String]) -> Result<Counts> {
+    let kernels = kernels::chosen(name)?;
+    apt::ensure(&PACKAGES)?;
+    let cache = sh::target_dir()?.join("vm");
+    fs::create_dir_all(&cache)?;
+    let binaries = binaries()?;
+    let base = image::base(&binaries.tests, &binaries.tcptrace)?;
+    let waiting = Mutex::new(kernels.into_iter());
+    let mut all = Counts::default();
+    let next = || waiting.lock().ok().and_then(|mut kernels| kernels.next());
+    let work = || {
+        let mut counts = Counts::default();
+        while let Some(kernel) = next() {
+            let guest = test(&kernel, &cache, &base, &binaries.tcptrace, filter).unwrap_or_else(|error| {
+                eprintln!("{}: {error:#}", kernel.name);
+                Counts { failed: 1, ..Counts::default() }
+            });
+            add(&mut counts, guest);
+        }
+        counts
+    };
+    std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..PARALLEL).map(|_| scope.spawn(work)).collect();
+        for worker in workers {
+            add(&mut all, worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+        }
+    });
+    Ok(all)
+}
+
+fn add(to: &mut Counts, counts: Counts) {
+    to.passed += counts.passed;
+    to.failed += counts.failed;
+    to.ignored += counts.ignored;
+    to.skipped += counts.skipped;
+}
+
+/// One guest, from its package to its last line.
+fn test(kernel: &Kernel, cache: &Path, base: &[u8], tcptrace: &Path, filter: &[String]) -> Result<Counts> {
+    let unpacked = archive::fetch(kernel, cache)?;
+    let modules = modules::closure(&unpacked.modules, &MODULES)?;
+    let runs = runs(kernel.expect, tcptrace, filter);
+    let initrd = cache.join(format!("{}.initrd", kernel.name));
+    fs::write(&initrd, [base, &image::own(&modules, &plan(&runs))].concat())?;
+    let console = cache.join(format!("{}.console", kernel.name));
+    let name = &kernel.name;
+    println!("{name}: booting {} {}", unpacked.package, unpacked.version);
+    let began = Instant::now();
+    let mut report = Report::new(&kernel.lacks);
+    guest::run(&unpacked.image, &initrd, &console, |line| {
+        println!("{name}: {line}");
+        report.line(line);
+    })?;
+    report.finish(&runs.iter().map(|run| run.name.clone()).collect::<Vec<_>>());
+    if report.counts.failed > 0 {
+        let text = String::from_utf8_lossy(&fs::read(&console)?).into_owned();
+        let lines: Vec<&str> = text.lines().collect();
+        lines[lines.len().saturating_sub(40)..].iter().for_each(|line| println!("{name}: console: {line}"));
+        report.wrong.iter().for_each(|wrong| println!("{name}: FAILED: {wrong}"));
+    }
+    let Counts { passed, failed, skipped, .. } = report.counts;
+    let seconds = began.elapsed().as_secs();
+    println!("{name}: {}: {passed} passed, {failed} failed, {skipped} skipped ({seconds} s)", report.release);
+    fs::remove_file(&initrd)?;
+    Ok(report.counts)
+}
+
+/// A command of the plan.
+struct Run {
+    name: String,
+    command: String,
+}
+
+fn runs(expect: Expect, tcptrace: &Path, filter: &[String]) -> Vec<Run> {
+    if expect == Expect::Refused {
+        return vec![Run { name: REFUSAL.to_owned(), command: format!("{} trace", tcptrace.display()) }];
+    }
+    let settings = format!("TCPTRACE_TEST_SLOWNESS={SLOWNESS} TCPTRACE_TEST_CONNECTIONS={CONNECTIONS}");
+    let run = |tier: &str, tests: &str| Run {
+        name: tier.to_owned(),
+        command: format!(
+            "env {settings} TCPTRACE_TEST_TIER={tier} TCPTRACE_TEST_TIERS=fentry,kprobe,tracepoint {} --test-threads 2 {tests}",
+            image::TESTS
+        ),
+    };
+    let mut runs = vec![run("auto", &filter.join(" "))];
+    if filter.is_empty() {
+        runs.extend(["kprobe", "tracepoint"].map(|tier| run(tier, ACCEPT_TESTS)));
+    }
+    runs
+}
+
+/// What `/init` does.
+fn plan(runs: &[Run]) -> String {
+    runs.iter()
+        .map(|Run { name, command }| format!("echo 'vm: begin {name}'\n{command}\necho \"vm: end {name} $?\"\n"))
+        .collect()
+}
+
+struct Binaries {
+    tests: PathBuf,
+    tcptrace: PathBuf,
+}
+
+/// Build the live tests and the tcptrace that they call.
+fn binaries() -> Result<Binaries> {
+    let mut command = sh::cargo();
+    command.args([
+        "test",
+        "--package",
+        "tcptrace",
+        "--test",
+        "live",
+        "--no-run",
+        "--message-format",
+        "json-render-diagnostics",
+    ]);
+    let output = command.stderr(Stdio::inherit()).output().context("cargo test")?;
+    ensure!(output.status.success(), "`{}` failed: {}", sh::shown(&command), output.status);
+    let text = String::from_utf8(output.stdout)?;
+    let artifacts: Vec<Value> = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let find = |kind: &str, name: &str| {
+        let found = artifacts.iter().find(|a| a["target"]["kind"][0] == kind && a["target"]["name"] == name);
+        found
+            .and_then(|a| a["executable"].as_str())
+            .map(PathBuf::from)
+            .with_context(|| format!("cargo built no {name}"))
+    };
+    Ok(Binaries { tests: find("test", "live")?, tcptrace: find("bin", "tcptrace")? })
+}
+
+/// The task: true if nothing failed.
+///
+/// # Errors
+/// As [`run`].
+pub fn task(name: Option<&str>, filter: &[String]) -> Result<bool> {
+    let Counts { passed, failed, skipped, .. } = run(name, filter)?;
+    println!("{passed} passed, {failed} failed, {skipped} skipped");
+    Ok(failed == 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plan_reports_each_run() {
+        let runs = runs(Expect::Works, Path::new("/t"), &[]);
+        let names: Vec<&str> = runs.iter().map(|run| run.name.as_str()).collect();
+        assert_eq!(names, ["auto", "kprobe", "tracepoint"]);
+        let plan = plan(&runs);
+        assert_eq!(plan.matches("vm: begin ").count(), 3);
+        assert!(plan.contains("\necho \"vm: end kprobe $?\"\n"), "{plan}");
+        assert_eq!(super::runs(Expect::Works, Path::new("/t"), &["close".to_owned()]).len(), 1);
+        assert_eq!(super::runs(Expect::Refused, Path::new("/t"), &[])[0].command, "/t trace");
+    }
+}
