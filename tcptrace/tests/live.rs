@@ -29,3 +29,5 @@ mod start;
 mod storm;
 #[path = "live/support/mod.rs"]
 mod support;
+#[path = "live/tiers.rs"]
+mod tiers;

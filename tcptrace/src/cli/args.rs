@@ -4,6 +4,8 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::kernel::signal::Tier;
+
 /// Traces the kernel's own TCP state machine.
 #[derive(Debug, Parser)]
 #[command(name = "tcptrace", version, about, max_term_width = 100, arg_required_else_help = false)]
@@ -70,6 +72,9 @@ pub struct Show {
     /// Size of the kernel's buffers, all CPUs together: 512K, 16M
     #[arg(long, value_name = "SIZE", value_parser = size, conflicts_with = "from", help_heading = "Source")]
     pub buffer: Option<u64>,
+    /// Best kind of hooks in the kernel to use; auto: the best that work
+    #[arg(long, value_enum, value_name = "KIND", default_value_t, conflicts_with = "from", help_heading = "Source")]
+    pub tier: HookTier,
     /// End after this time: 500ms, 10s, 2m, 1h
     #[arg(long, value_name = "TIME", value_parser = duration, help_heading = "Source")]
     pub duration: Option<Duration>,
@@ -102,6 +107,9 @@ pub struct Record {
     /// Size of the kernel's buffers, all CPUs together: 512K, 16M
     #[arg(long, value_name = "SIZE", value_parser = size, help_heading = "Source")]
     pub buffer: Option<u64>,
+    /// Best kind of hooks in the kernel to use; auto: the best that work
+    #[arg(long, value_enum, value_name = "KIND", default_value_t, help_heading = "Source")]
+    pub tier: HookTier,
     /// End after this time: 500ms, 10s, 2m, 1h
     #[arg(long, value_name = "TIME", value_parser = duration, help_heading = "Source")]
     pub duration: Option<Duration>,
@@ -114,6 +122,9 @@ pub struct Doctor {
     /// One JSON object
     #[arg(long)]
     pub json: bool,
+    /// Best kind of hooks in the kernel to try; auto: the best that work
+    #[arg(long, value_enum, value_name = "KIND", default_value_t)]
+    pub tier: HookTier,
     /// Colours; auto: on a terminal, unless NO_COLOR is set
     #[arg(long, value_enum, value_name = "WHEN", default_value_t)]
     pub color: Color,
@@ -181,6 +192,26 @@ pub enum Time {
     Utc,
     Mono,
     Delta,
+}
+
+/// `--tier`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum HookTier {
+    #[default]
+    Auto,
+    Fentry,
+    Kprobe,
+    Tracepoint,
+}
+
+impl From<HookTier> for Tier {
+    fn from(tier: HookTier) -> Self {
+        match tier {
+            HookTier::Auto | HookTier::Fentry => Self::Fentry,
+            HookTier::Kprobe => Self::Kprobe,
+            HookTier::Tracepoint => Self::Tracepoint,
+        }
+    }
 }
 
 /// `--color`.

@@ -7,6 +7,7 @@ use clap::{Parser, error::ErrorKind};
 use crate::{
     error::{Error, Result},
     filter::Filter,
+    kernel::signal::Tier,
     pipeline::{Records, say},
     sink::text::TimeMode,
 };
@@ -27,6 +28,8 @@ pub enum Config {
     Doctor {
         /// `--json`.
         json: bool,
+        /// Best kind of hooks to try.
+        tier: Tier,
         /// ANSI colours.
         color: bool,
     },
@@ -47,6 +50,8 @@ pub struct Show {
     pub record: Option<PathBuf>,
     /// Size of all rings, bytes; None: what suits the live source.
     pub buffer: Option<u64>,
+    /// Best kind of hooks to use.
+    pub tier: Tier,
     /// When to end.
     pub duration: Option<Duration>,
     /// After how many records to end.
@@ -74,6 +79,8 @@ pub struct Record {
     pub filter: Filter,
     /// See [`Show::buffer`].
     pub buffer: Option<u64>,
+    /// Best kind of hooks to use.
+    pub tier: Tier,
     /// When to end.
     pub duration: Option<Duration>,
     /// `-v`.
@@ -130,11 +137,12 @@ pub fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Option<Config>
             filter: filter(&r.filters)?,
             file: r.file,
             buffer: r.buffer,
+            tier: r.tier.into(),
             duration: r.duration,
             verbose: r.noise.verbose,
             quiet: r.noise.quiet,
         })),
-        Command::Doctor(d) => Config::Doctor { json: d.json, color: color(d.color) },
+        Command::Doctor(d) => Config::Doctor { json: d.json, tier: d.tier.into(), color: color(d.color) },
         Command::DocsEvents => Config::DocsEvents,
     }))
 }
@@ -146,6 +154,7 @@ fn show_config(records: Records, s: args::Show) -> Result<Show> {
         from: s.from,
         record: s.record,
         buffer: s.buffer,
+        tier: s.tier.into(),
         duration: s.duration,
         count: s.count,
         json: s.json,

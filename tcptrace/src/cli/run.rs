@@ -17,6 +17,7 @@ use crate::{
     kernel::{
         doctor::{Report, Verdict},
         load::{KernelFilter, Settings},
+        signal::Tier,
     },
     pipeline::{self, Gate, Messages, Records, Stop, Tape, say},
     sink::{
@@ -40,7 +41,7 @@ pub fn run(config: Config) -> Result<ExitCode> {
     match config {
         Config::Show(config) => block_on(show(*config))?.map(|()| ExitCode::SUCCESS),
         Config::Record(config) => block_on(record(*config))?.map(|()| ExitCode::SUCCESS),
-        Config::Doctor { json, color } => doctor(json, color),
+        Config::Doctor { json, tier, color } => doctor(json, tier, color),
         Config::DocsEvents => print(&events_markdown()).map(|()| ExitCode::SUCCESS),
     }
 }
@@ -112,7 +113,7 @@ async fn show(mut config: Show) -> Result<()> {
         return source.check();
     }
     let period = if Stdout::reader() == Reader::Waiting { live::PROMPT } else { live::RELAXED };
-    let mut source = start(&config.filter, config.buffer, period, config.verbose)?;
+    let mut source = start(&config.filter, config.buffer, config.tier, period, config.verbose)?;
     let tape = config.record.as_deref().map(Tape::create).transpose()?;
     signals.deadline = wall.map(live::after);
     show_from(&mut source, tape, config, limit_ns, &mut signals).await
@@ -164,7 +165,7 @@ async fn trace<S: Source, K: Sink>(
 
 async fn record(config: Record) -> Result<()> {
     let mut signals = Signals::new(None)?;
-    let mut source = start(&config.filter, config.buffer, live::RELAXED, config.verbose)?;
+    let mut source = start(&config.filter, config.buffer, config.tier, live::RELAXED, config.verbose)?;
     let tape = Tape::create(&config.file)?;
     signals.deadline = config.duration.map(live::after);
     let name = tape.name().to_owned();
@@ -182,9 +183,9 @@ async fn record(config: Record) -> Result<()> {
 }
 
 /// The live kernel.
-fn start(filter: &Filter, buffer: Option<u64>, period: Duration, verbose: bool) -> Result<Live> {
+fn start(filter: &Filter, buffer: Option<u64>, tier: Tier, period: Duration, verbose: bool) -> Result<Live> {
     let buffer = buffer.unwrap_or(live::DEFAULT_BUFFER);
-    let settings = Settings { filter: kernel_filter(filter), buffer, period, verbose };
+    let settings = Settings { filter: kernel_filter(filter), buffer, period, tier, verbose };
     let name = rustix::system::uname();
     let start = fact::Start {
         host: name.nodename().to_string_lossy().into_owned(),
@@ -216,8 +217,8 @@ fn kernel_filter(f: &Filter) -> KernelFilter {
     }
 }
 
-fn doctor(json: bool, color: bool) -> Result<ExitCode> {
-    let report = Report::examine();
+fn doctor(json: bool, tier: Tier, color: bool) -> Result<ExitCode> {
+    let report = Report::examine(tier);
     let text = if json {
         let real = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
         let mut ts = Vec::new();

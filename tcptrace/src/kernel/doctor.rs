@@ -8,7 +8,7 @@ use super::{
     Error,
     facts::{CAPABILITIES, Facts, Lockdown, check},
     offsets::Absent,
-    signal::Signal,
+    signal::{Signal, Tier},
 };
 
 /// Columns of the text.
@@ -41,15 +41,15 @@ pub enum Verdict {
 }
 
 impl Report {
-    /// Look at this host: gather its facts, then load and attach everything as a trace would, and let go of it again. Needs a
-    /// few tenths of a second.
+    /// Look at this host: gather its facts, then load and attach everything as a trace with `tier` would, and let go of it again.
+    /// Needs a few tenths of a second.
     #[must_use]
-    pub fn examine() -> Self {
+    pub fn examine(tier: Tier) -> Self {
         let mut report = Self { facts: Facts::gather(), ..Self::default() };
         if check(&report.facts).is_err() {
             return report;
         }
-        match super::load::try_out(&report.facts) {
+        match super::load::try_out(&report.facts, tier) {
             Ok((signals, absent)) => (report.signals, report.absent) = (signals, absent),
             Err(error) => report.failure = Some((error.to_string(), error.exit_status())),
         }

@@ -22,7 +22,7 @@ use super::{
     facts::{Facts, Lockdown},
     offsets::{self, Absent, Resolved},
     ring::Ring,
-    signal::{self, Signal},
+    signal::{self, Signal, Tier},
     snapshot::Iterators,
 };
 
@@ -54,6 +54,8 @@ pub struct Settings {
     pub buffer: u64,
     /// How often the rings are looked at when nothing wakes the collector.
     pub period: Duration,
+    /// Best kind of hooks to use.
+    pub tier: Tier,
     /// Let the kernel programs say what goes wrong.
     pub verbose: bool,
 }
@@ -97,9 +99,9 @@ pub fn resolve(facts: &Facts) -> Result<Resolved, Error> {
 ///
 /// # Errors
 /// As [`load`].
-pub fn try_out(facts: &Facts) -> Result<(Vec<Signal>, Vec<Absent>), Error> {
+pub fn try_out(facts: &Facts, tier: Tier) -> Result<(Vec<Signal>, Vec<Absent>), Error> {
     let resolved = resolve(facts)?;
-    let settings = Settings { filter: KernelFilter::default(), buffer: 0, period: Duration::MAX, verbose: false };
+    let settings = Settings { filter: KernelFilter::default(), buffer: 0, period: Duration::MAX, tier, verbose: false };
     let (loaded, _) = load(&resolved, &settings)?;
     Ok((loaded.signals, resolved.absent))
 }
@@ -151,7 +153,7 @@ pub fn load(resolved: &Resolved, settings: &Settings) -> Result<(Loaded, Vec<Rin
     let stats = PerCpuArray::try_from(stats).map_err(|e| Error::load("opening the loss counters", e))?;
     let log = settings.verbose.then(|| EbpfLogger::init_with_logger(&mut ebpf, Printer)).transpose();
     let log = log.map_err(|e| Error::load("opening the kernel programs' log", e))?;
-    let signals = signal::attach_all(&mut ebpf, &btf)?;
+    let signals = signal::attach_all(&mut ebpf, &btf, settings.tier)?;
     let iterators = Some(Iterators::new(&mut ebpf, &btf)?);
     // Not to be kept for the whole run.
     drop(btf);

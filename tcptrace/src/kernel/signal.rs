@@ -23,6 +23,28 @@ pub struct Signal {
     pub second: Option<&'static str>,
 }
 
+/// Kinds of hooks, best first. A signal takes the best candidate that works; a tier other than the first passes better ones over.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Tier {
+    /// fentry and fexit: the least overhead, typed arguments.
+    #[default]
+    Fentry,
+    /// kprobe and kretprobe.
+    Kprobe,
+    /// Typed tracepoints alone.
+    Tracepoint,
+}
+
+impl std::fmt::Display for Tier {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Fentry => "fentry",
+            Self::Kprobe => "kprobe",
+            Self::Tracepoint => "tracepoint",
+        })
+    }
+}
+
 /// A way to learn a signal.
 #[derive(Clone, Copy, Debug)]
 struct Candidate {
@@ -36,6 +58,16 @@ enum Hook {
     Tracepoint(&'static str),
     Fentry(&'static str),
     Kprobe(&'static str),
+}
+
+impl Hook {
+    fn tier(self) -> Tier {
+        match self {
+            Self::Tracepoint(_) => Tier::Tracepoint,
+            Self::Fentry(_) => Tier::Fentry,
+            Self::Kprobe(_) => Tier::Kprobe,
+        }
+    }
 }
 
 impl std::fmt::Display for Hook {
@@ -110,16 +142,20 @@ pub const PROGRAMS: [&str; program::COUNT] = {
     names
 };
 
-/// Attach the best candidate of every signal.
+/// Attach the best candidate of every signal, none of a better tier than `tier`.
 ///
 /// # Errors
 /// A required signal without a working candidate.
-pub(super) fn attach_all(ebpf: &mut Ebpf, btf: &Btf) -> Result<Vec<Signal>, Error> {
+pub(super) fn attach_all(ebpf: &mut Ebpf, btf: &Btf, tier: Tier) -> Result<Vec<Signal>, Error> {
     let mut signals = Vec::with_capacity(WANTED.len());
     for wanted in WANTED {
         let mut signal = Signal { name: wanted.name, hook: None, refused: Vec::new(), ..Signal::default() };
         let mut last = None;
         for candidate in wanted.candidates {
+            if candidate.hook.tier() < tier {
+                signal.refused.push((candidate.hook.to_string(), format!("passed over by --tier {tier}")));
+                continue;
+            }
             let program = ebpf.program_mut(candidate.program).ok_or_else(|| Error::missing(candidate.program))?;
             match attach(program, candidate.hook, btf) {
                 Ok(()) => {

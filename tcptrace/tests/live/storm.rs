@@ -8,6 +8,7 @@ use std::{
     net::{TcpListener, TcpStream},
     path::Path,
     process::Stdio,
+    sync::LazyLock,
 };
 
 use serde_json::Value;
@@ -15,12 +16,16 @@ use serde_json::Value;
 use crate::support::{
     netns::Netns,
     process::{self, Running},
+    setting,
     socket::{Pair, local, pair},
     tracer::tcptrace,
     wait_until,
 };
 
-const CONNECTIONS: usize = 40_000;
+/// Connections of the storm; `TCPTRACE_TEST_CONNECTIONS` makes it smaller where everything is slow.
+static CONNECTIONS: LazyLock<usize> = LazyLock::new(|| setting("TCPTRACE_TEST_CONNECTIONS").unwrap_or(40_000));
+/// More than the smallest rings hold.
+const FLOOD: usize = 4_000;
 /// Connections that are open while the collector is stopped.
 const HELD: u16 = 20;
 /// As the kernel numbers it.
@@ -80,7 +85,7 @@ fn every_connection_of_a_storm_is_whole() {
     let netns = ns.inum().to_string();
     let recording_arg = recording.to_str().expect("UTF-8");
     let mut tracer = start(&["conns", "--json", "--netns", &netns, "--record", recording_arg], &out);
-    storm(&ns, CONNECTIONS);
+    storm(&ns, *CONNECTIONS);
     let rss = rss_kb(tracer.pid());
     tracer.signal(libc::SIGINT);
     assert!(tracer.wait().success());
@@ -98,7 +103,7 @@ fn every_connection_of_a_storm_is_whole() {
             _ => {}
         }
     }
-    assert_eq!(connections, 2 * CONNECTIONS, "both ends of each");
+    assert_eq!(connections, 2 * *CONNECTIONS, "both ends of each");
 
     let trace = File::create(&replayed).expect("a temporary directory");
     let status = process::spawn(tcptrace().args(["trace", "--json", "--from", recording_arg]).stdout(trace)).wait();
@@ -111,7 +116,7 @@ fn every_connection_of_a_storm_is_whole() {
         *life = (to.to_owned(), life.1 + 1);
     }
     let total: u32 = transitions.values().map(|life| life.1).sum();
-    assert_eq!((transitions.len(), total as usize), (2 * CONNECTIONS, 10 * CONNECTIONS));
+    assert_eq!((transitions.len(), total as usize), (2 * *CONNECTIONS, 10 * *CONNECTIONS));
 }
 
 #[test]
@@ -122,7 +127,7 @@ fn what_a_stopped_collector_loses_is_counted_and_marked() {
     let mut tracer = start(&["conns", "--json", "--netns", &netns, "--buffer", "512K"], &out);
     let held: Vec<Pair> = (0..HELD).map(|i| pair(&ns, local(7901 + i))).collect();
     tracer.signal(libc::SIGSTOP);
-    storm_among(&ns, CONNECTIONS / 10);
+    storm_among(&ns, FLOOD);
     // Nobody records that these clients close; that their servers do, later, shows what is missing.
     let servers: Vec<_> = held
         .into_iter()
@@ -156,7 +161,7 @@ fn what_a_stopped_collector_loses_is_counted_and_marked() {
             _ => {}
         }
     }
-    assert!(lost > 0, "a ring of 256 KB a CPU cannot hold {} connections", CONNECTIONS / 10);
+    assert!(lost > 0, "a ring of 256 KB a CPU cannot hold {FLOOD} connections");
     assert!(gaps <= lost, "{gaps} records missing in timelines, {lost} lost");
     assert!(gaps >= u64::from(HELD), "{gaps} records missing in timelines: those of {HELD} held connections at least");
     assert!(whole >= 200, "the connections after the loss: {whole} whole ones");

@@ -9,16 +9,37 @@ pub mod socket;
 pub mod tracer;
 pub mod tun;
 
-use std::time::{Duration, Instant};
+use std::{
+    env,
+    str::FromStr,
+    sync::LazyLock,
+    time::{Duration, Instant},
+};
 
-/// How long anything may take before the test fails. Never a way to put things in order.
-pub const DEADLINE: Duration = Duration::from_secs(30);
+/// How long anything may take before the test fails. Never a way to put things in order. `TCPTRACE_TEST_SLOWNESS` is how many
+/// times longer this machine needs than a host.
+pub static DEADLINE: LazyLock<Duration> =
+    LazyLock::new(|| Duration::from_secs(30) * setting("TCPTRACE_TEST_SLOWNESS").unwrap_or(1));
+
+/// An environment variable of the live tests, set by `cargo xtask vm`.
+pub fn setting<T: FromStr>(name: &str) -> Option<T> {
+    let value = env::var(name).ok()?;
+    Some(value.parse().unwrap_or_else(|_| panic!("{name}={value}")))
+}
+
+/// Say that `what` did not run because this kernel lacks `feature`. Past the capture of output: whoever reads the results decides
+/// whether this kernel may lack it.
+pub fn skipped(what: &str, feature: &str) {
+    use std::io::Write as _;
+    let line = format!("skipped: {what}: kernel has no {feature}\n");
+    std::io::stderr().write_all(line.as_bytes()).expect("stderr");
+}
 
 /// Poll until `done` says so; fails with `what` at the deadline.
 pub fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
     let start = Instant::now();
     while !done() {
-        assert!(start.elapsed() < DEADLINE, "waited {DEADLINE:?} for {what}");
+        assert!(start.elapsed() < *DEADLINE, "waited {:?} for {what}", *DEADLINE);
         std::thread::sleep(Duration::from_millis(2));
     }
 }

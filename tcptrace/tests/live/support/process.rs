@@ -77,7 +77,7 @@ pub fn first_line<R: std::io::Read + Send + 'static>(pipe: R) -> (String, BufRea
         // Nobody receives it after the deadline.
         let _ = send.send((line, pipe));
     });
-    receive.recv_timeout(DEADLINE).expect("a first line")
+    receive.recv_timeout(*DEADLINE).expect("a first line")
 }
 
 fn read(from: Option<impl std::io::Read>) -> Vec<u8> {

@@ -27,7 +27,7 @@ impl Sock {
         let family = if addr.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
         let fd = ns.enter(|| rustix::net::socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, protocol))?;
         for timeout in [Timeout::Recv, Timeout::Send] {
-            sockopt::set_socket_timeout(&fd, timeout, Some(DEADLINE))?;
+            sockopt::set_socket_timeout(&fd, timeout, Some(*DEADLINE))?;
         }
         Ok(Self(Some(fd)))
     }
@@ -78,7 +78,7 @@ impl Sock {
     pub fn accept(&self) -> Self {
         let fd = rustix::net::accept_with(self, SocketFlags::CLOEXEC).expect("accept");
         for timeout in [Timeout::Recv, Timeout::Send] {
-            sockopt::set_socket_timeout(&fd, timeout, Some(DEADLINE)).expect("SO_RCVTIMEO");
+            sockopt::set_socket_timeout(&fd, timeout, Some(*DEADLINE)).expect("SO_RCVTIMEO");
         }
         Self(Some(fd))
     }

@@ -16,11 +16,17 @@ use super::{
     netns::Netns,
     process::{self, Running},
     run::Run,
+    setting,
 };
 
 /// The binary, to be given arguments.
 pub fn tcptrace() -> Command {
     Command::new(env!("CARGO_BIN_EXE_tcptrace"))
+}
+
+/// The tier that live commands are to use: `TCPTRACE_TEST_TIER`.
+pub fn tier() -> String {
+    setting("TCPTRACE_TEST_TIER").unwrap_or_else(|| "auto".into())
 }
 
 /// `tcptrace ARGS`, run to its end.
@@ -62,6 +68,9 @@ impl Tracer {
         let recording = dir.path().join("trace.rec");
         let mut command = tcptrace();
         command.args(["trace", "--json", "--netns", &netns_list(namespaces), "--record"]).arg(&recording).args(args);
+        if !args.contains(&"--tier") {
+            command.args(["--tier", &tier()]);
+        }
         let mut running = process::spawn(command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()));
         let lines = Arc::<Lines>::default();
         let stdout = running.child().stdout.take().expect("piped");
@@ -104,9 +113,9 @@ impl Tracer {
             }
             seen = text.0.len();
             assert!(!text.1, "the tracer ended before it printed {what}");
-            let (again, timeout) = self.lines.more.wait_timeout(text, DEADLINE).expect("no panic while locked");
+            let (again, timeout) = self.lines.more.wait_timeout(text, *DEADLINE).expect("no panic while locked");
             text = again;
-            assert!(!timeout.timed_out(), "waited {DEADLINE:?} for {what}");
+            assert!(!timeout.timed_out(), "waited {:?} for {what}", *DEADLINE);
         }
     }
 
