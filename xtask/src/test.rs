@@ -13,7 +13,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::{apt, bpf, docs, sh, tidy};
+use crate::{apt, bpf, docs, sh, tidy, vm};
 
 /// What the live tests run: (package, executable). `tcpstates` is compared with, the servers and clients are peers.
 const PACKAGES: [apt::Package; 5] = [
@@ -86,6 +86,7 @@ pub fn run(quick: bool) -> Result<bool> {
         if let Some(dir) = &rebuilt {
             step("tests with the rebuilt kernel objects", &mut || tests(&["--package", "tcptrace"], &[], Some(dir)));
         }
+        step("live tests on other kernels", &mut || guests());
     }
     if all.ignored > 0 {
         eprintln!("{} tests are marked as ignored and did not run", all.ignored);
@@ -189,6 +190,12 @@ fn tests(selection: &[&str], filter: &[&str], objects: Option<&PathBuf>) -> Resu
     }
     ensure!(tally.passed + tally.failed > 0, "`{}` ran no test", sh::shown(&command));
     Ok(tally)
+}
+
+/// The live tests of every guest.
+fn guests() -> Result<Tally> {
+    let vm::Counts { passed, failed, ignored, .. } = vm::run(None, &[])?;
+    Ok(Tally { passed, failed, ignored })
 }
 
 /// `x86_64-unknown-linux-gnu` as cargo spells it in names of variables.

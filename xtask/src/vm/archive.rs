@@ -68,10 +68,11 @@ pub fn fetch(kernel: &Kernel, cache: &Path) -> Result<Unpacked> {
         remove(&debs)?;
         fs::rename(&half, &place)?;
     }
-    let image = place.join("boot").join(format!("vmlinuz-{release}"));
     let modules = ["lib/modules", "usr/lib/modules"].map(|dir| place.join(dir).join(release));
     let modules = modules.into_iter().find(|dir| dir.is_dir()).context("the package has no modules")?;
-    ensure!(image.is_file(), "{package} has no {}", image.display());
+    // Beside the modules from 7.0 on.
+    let images = [place.join("boot").join(format!("vmlinuz-{release}")), modules.join("vmlinuz")];
+    let image = images.into_iter().find(|file| file.is_file()).context("the package has no vmlinuz")?;
     Ok(Unpacked { package: package.to_owned(), version: version.to_owned(), image, modules })
 }
 

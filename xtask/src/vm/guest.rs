@@ -40,7 +40,7 @@ pub fn run(kernel: &Path, initrd: &Path, console: &Path, mut each: impl FnMut(&s
         "-smp",
         "2",
         "-m",
-        "1536",
+        "1024",
         "-nodefaults",
         "-no-user-config",
     ]);

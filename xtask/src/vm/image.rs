@@ -61,11 +61,11 @@ const CONFIGURATION: [(&str, &str); 5] = [
     ("etc/protocols", "tcp 6 TCP\nudp 17 UDP\nsctp 132 SCTP\n"),
 ];
 
-/// The part that every guest shares: `tests` as [`TESTS`], `tcptrace` where it is here, for the tests know that path.
+/// The part that every guest shares: `tests` as [`TESTS`], `tcptrace` at `place`, where the tests look for it.
 ///
 /// # Errors
 /// A program is missing or cannot be read.
-pub fn base(tests: &Path, tcptrace: &Path) -> Result<Vec<u8>> {
+pub fn base(tests: &Path, tcptrace: &Path, place: &Path) -> Result<Vec<u8>> {
     let mut image = Image::default();
     DIRECTORIES.iter().for_each(|dir| image.directory(Path::new(dir)));
     LINKS.iter().for_each(|(link, to)| image.archive.link(link, to));
@@ -79,7 +79,7 @@ pub fn base(tests: &Path, tcptrace: &Path) -> Result<Vec<u8>> {
         image.program(file, file, false)?;
     }
     image.program(tests, Path::new(TESTS), true)?;
-    image.program(tcptrace, tcptrace, true)?;
+    image.program(tcptrace, place, true)?;
     Ok(image.archive.finish())
 }
 

@@ -28,9 +28,10 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
+pub use self::report::Counts;
 use self::{
     kernels::{Expect, Kernel},
-    report::{Counts, REFUSAL, Report},
+    report::{REFUSAL, Report},
 };
 use crate::{apt, sh};
 
@@ -66,7 +67,10 @@ pub fn run(name: Option<&str>, filter: &[String]) -> Result<Counts> {
     let cache = sh::target_dir()?.join("vm");
     fs::create_dir_all(&cache)?;
     let binaries = binaries()?;
-    let base = image::base(&binaries.tests, &binaries.tcptrace)?;
+    // What is tested is what is released: it takes the place of the one that the tests were built with.
+    let release = sh::target_dir()?.join("release/tcptrace");
+    sh::run(sh::cargo().args(["build", "--quiet", "--release", "--package", "tcptrace"]))?;
+    let base = image::base(&binaries.tests, &release, &binaries.tcptrace)?;
     let waiting = Mutex::new(kernels.into_iter());
     let mut all = Counts::default();
     let next = || waiting.lock().ok().and_then(|mut kernels| kernels.next());
@@ -103,7 +107,7 @@ fn test(kernel: &Kernel, cache: &Path, base: &[u8], tcptrace: &Path, filter: &[S
     let modules = modules::closure(&unpacked.modules, &MODULES)?;
     let runs = runs(kernel.expect, tcptrace, filter);
     let initrd = cache.join(format!("{}.initrd", kernel.name));
-    fs::write(&initrd, [base, &image::own(&modules, &plan(&runs))].concat())?;
+    fs::write(&initrd, [base, &image::own(&modules, &plan(&runs, tcptrace))].concat())?;
     let console = cache.join(format!("{}.console", kernel.name));
     let name = &kernel.name;
     println!("{name}: booting {} {}", unpacked.package, unpacked.version);
@@ -152,11 +156,13 @@ fn runs(expect: Expect, tcptrace: &Path, filter: &[String]) -> Vec<Run> {
     runs
 }
 
-/// What `/init` does.
-fn plan(runs: &[Run]) -> String {
-    runs.iter()
-        .map(|Run { name, command }| format!("echo 'vm: begin {name}'\n{command}\necho \"vm: end {name} $?\"\n"))
-        .collect()
+/// What `/init` does. What `doctor` says goes to the console's file, for whoever looks into a failure.
+fn plan(runs: &[Run], tcptrace: &Path) -> String {
+    let mut plan = format!("{} doctor --color never >/dev/ttyS0 2>&1\n", tcptrace.display());
+    for Run { name, command } in runs {
+        plan.push_str(&format!("echo 'vm: begin {name}'\n{command}\necho \"vm: end {name} $?\"\n"));
+    }
+    plan
 }
 
 struct Binaries {
@@ -210,7 +216,7 @@ mod tests {
         let runs = runs(Expect::Works, Path::new("/t"), &[]);
         let names: Vec<&str> = runs.iter().map(|run| run.name.as_str()).collect();
         assert_eq!(names, ["auto", "kprobe", "tracepoint"]);
-        let plan = plan(&runs);
+        let plan = plan(&runs, Path::new("/t"));
         assert_eq!(plan.matches("vm: begin ").count(), 3);
         assert!(plan.contains("\necho \"vm: end kprobe $?\"\n"), "{plan}");
         assert_eq!(super::runs(Expect::Works, Path::new("/t"), &["close".to_owned()]).len(), 1);
