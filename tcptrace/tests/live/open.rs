@@ -361,6 +361,34 @@ fn trap1_ports_that_the_kernel_has_not_chosen_yet_or_has_cleared() {
     assert_eq!(run.at(chosen).number("rport"), u64::from(listening));
 }
 
+/// Up to 6.12 a child reports LISTEN>SYN_RECV with its listener's cookie and without a remote port.
+#[test]
+fn trap2_a_child_never_passes_for_its_listener() {
+    let (mut listening, mut children) = (String::new(), Vec::new());
+    let run = traced(|ns| {
+        let listener = Sock::listen(ns, local(7124), 16);
+        // A cookie that exists is what the child would inherit.
+        listening = listener.cookie();
+        for _ in 0..3 {
+            let client = Sock::connected(ns, local(7124));
+            let server = listener.accept();
+            children.push((server.cookie(), u64::from(client.local().port())));
+            close_in_order(client, server);
+        }
+        ns.quiet();
+    });
+    for t in run.of_type("transition") {
+        assert_eq!(t["sock"] == listening, t["role"] == "listener", "{t}");
+    }
+    let servers: Vec<_> = run.conns.iter().filter(|c| c.text("role") == "server").collect();
+    let found: Vec<_> = servers.iter().map(|c| (c.text("sock").to_owned(), c.number("rport"))).collect();
+    assert_eq!(found, children);
+    for server in servers {
+        let first = run.of_type("transition").find(|t| t["id"] == server.number("id")).expect("transitions");
+        assert_eq!((arrow(first).as_str(), &first["rport"]), ("LISTEN>SYN_RECV", &server.0["rport"]), "{first}");
+    }
+}
+
 #[test]
 fn trap4_reconnect_on_the_same_descriptor() {
     let mut cookie = String::new();
