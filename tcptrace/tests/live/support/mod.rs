@@ -16,10 +16,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How long anything may take before the test fails. Never a way to put things in order. `TCPTRACE_TEST_SLOWNESS` is how many
-/// times longer this machine needs than a host.
-pub static DEADLINE: LazyLock<Duration> =
-    LazyLock::new(|| Duration::from_secs(30) * setting("TCPTRACE_TEST_SLOWNESS").unwrap_or(1));
+/// How long anything may take before the test fails. Never a way to put things in order. See
+/// [`slowness`].
+pub static DEADLINE: LazyLock<Duration> = LazyLock::new(|| Duration::from_secs(30) * slowness());
+
+/// How many times longer than a host this machine may take.
+pub fn slowness() -> u32 {
+    setting("TCPTRACE_TEST_SLOWNESS").unwrap_or(1)
+}
 
 /// An environment variable of the live tests, set by `cargo xtask vm`.
 pub fn setting<T: FromStr>(name: &str) -> Option<T> {
