@@ -1,8 +1,12 @@
 //! `cargo xtask bench`: what tracing costs, tcptrace beside other tools, on this machine.
 //!
 //! Three measurements, each in rounds that interleave the subjects, each run in a network namespace of its own:
-//! the connection rate that is left under a storm, the CPU time that a paced connection costs the whole host, and what the kernel
+//! the connection rate that is left under a storm, the CPU time that tracing adds to a paced connection, and what the kernel
 //! programs cost by the kernel's own count. Medians are printed beside what tcptrace has to keep.
+//!
+//! The added CPU time is that of the threads that make the connections, of the kernel's softirq threads and of the tracer, by
+//! the scheduler's own clocks, less the same without a tracer right before or after. It has everything that runs in those
+//! threads, colder caches included; not in it is what interrupts an idle CPU, which is timers.
 
 mod check;
 pub mod proc;
@@ -20,7 +24,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use report::{Cost, Paced, Report, Storm};
+use report::{Cost, Paced, Pair, Report, Storm};
 use serde_json::Value;
 use stats::StatsEnabled;
 use tracer::{SUBJECTS, Subject, Tracer};
@@ -33,7 +37,13 @@ const PACKAGES: [apt::Package; 3] =
 
 /// Connections per second of the paced run, and for how long.
 const PACED_RATE: u32 = 5000;
-const PACED_SECONDS: u32 = 6;
+const PACED_SECONDS: u32 = 2;
+/// Paced pairs of runs in a round, halved. Other work on the host moves single pairs by some microseconds, so there are many.
+const PACED_QUADS: u32 = 3;
+
+/// After a load has ended its last delayed ACKs may still be on their way, for 40 ms, and tcptrace looks at its rings every
+/// 100 ms.
+const SETTLE: Duration = Duration::from_millis(300);
 
 /// What to do.
 #[derive(clap::Args)]
@@ -110,9 +120,13 @@ pub fn run(options: &Options) -> Result<bool> {
     }
     for round in 0..options.rounds {
         for subject in bench.order(round) {
-            if wanted(Measure::Paced) {
+            if wanted(Measure::Paced) && subject.name != SUBJECTS[0].name {
                 eprintln!("paced {}/{}: {}", round + 1, options.rounds, subject.name);
-                report.paced(subject, bench.paced(subject)?);
+                for _ in 0..PACED_QUADS {
+                    for pair in bench.paced_pairs(subject)? {
+                        report.paced(subject, pair);
+                    }
+                }
             }
         }
     }
@@ -166,7 +180,7 @@ impl Bench {
 
     fn storm(&self, subject: &Subject) -> Result<Storm> {
         let connections = self.connections.to_string();
-        let (load, run) = self.one(subject, &["--connections", &connections], |_| Ok(()))?;
+        let (load, run) = self.one(subject, &["--connections", &connections], |_, _| Ok(()))?;
         let mut storm = Storm { rate: number(&load, "per_second")?, ..Storm::default() };
         if let Some(run) = run {
             storm.rss = run.ended.rss;
@@ -187,11 +201,34 @@ impl Bench {
         Ok(storm)
     }
 
+    /// Without, with, with, without: a machine that becomes faster or slower meanwhile makes one pair dearer, one cheaper.
+    fn paced_pairs(&self, subject: &Subject) -> Result<[Pair; 2]> {
+        let [without, with] = [&SUBJECTS[0], subject];
+        let [a, b] = [self.paced(without)?, self.paced(with)?];
+        let [c, d] = [self.paced(with)?, self.paced(without)?];
+        Ok([Pair { without: a, with: b }, Pair { without: d, with: c }])
+    }
+
     fn paced(&self, subject: &Subject) -> Result<Paced> {
-        let (rate, connections) = (PACED_RATE.to_string(), (PACED_RATE * PACED_SECONDS).to_string());
-        let (load, _) = self.one(subject, &["--connections", &connections, "--rate", &rate], |_| Ok(()))?;
+        let (rate, count) = (PACED_RATE.to_string(), (PACED_RATE * PACED_SECONDS).to_string());
+        let mut before = Duration::ZERO;
+        let mut tracer_cpu = Duration::ZERO;
+        let (load, _) = self.one(subject, &["--connections", &count, "--rate", &rate], |tracer, when| {
+            let Some(tracer) = tracer else { return Ok(()) };
+            match when {
+                When::Before => before = tracer.cpu()?,
+                When::After => {
+                    // What it looks at only every so often.
+                    thread::sleep(SETTLE);
+                    tracer_cpu = tracer.cpu()?.saturating_sub(before);
+                }
+            }
+            Ok(())
+        })?;
+        let connections = number(&load, "connections")?;
         Ok(Paced {
-            cpu_us: number(&load, "cpu_us")? / number(&load, "connections")?,
+            load_us: number(&load, "cpu_ns")? / 1e3 / connections,
+            tracer_us: tracer_cpu.as_secs_f64() * 1e6 / connections,
             rate: number(&load, "per_second")?,
         })
     }
@@ -199,7 +236,10 @@ impl Bench {
     fn cost(&self, subject: &Subject) -> Result<Vec<Cost>> {
         let connections = self.connections.to_string();
         let mut costs = Vec::new();
-        self.one(subject, &["--connections", &connections], |tracer| {
+        self.one(subject, &["--connections", &connections], |tracer, when| {
+            if when == When::Before {
+                return Ok(());
+            }
             for id in tracer.map_or_else(Vec::new, Tracer::programs) {
                 costs.push(Cost { id, cost: proc::program_cost(id)? });
             }
@@ -208,12 +248,12 @@ impl Bench {
         Ok(costs)
     }
 
-    /// One run: a fresh namespace, the tracer attached, the load, `meanwhile` (the tracer is still there), the end.
+    /// One run: a fresh namespace, the tracer attached, the load with `look` before and after it, the end.
     fn one(
         &self,
         subject: &Subject,
         load: &[&str],
-        meanwhile: impl FnOnce(Option<&Tracer>) -> Result<()>,
+        mut look: impl FnMut(Option<&Tracer>, When) -> Result<()>,
     ) -> Result<(Value, Option<Run>)> {
         interrupted()?;
         let netns = Netns::new()?;
@@ -226,17 +266,25 @@ impl Bench {
         let tracer = Tracer::start(subject, netns.inode(), &out)?;
         let xtask = env::current_exe().context("where this binary is")?;
         let mut command = netns.command(xtask);
+        look(tracer.as_ref(), When::Before)?;
         let printed = sh::read(command.arg("load").args(load))?;
         interrupted()?;
-        meanwhile(tracer.as_ref())?;
+        look(tracer.as_ref(), When::After)?;
         let load = serde_json::from_str(&printed).context("the load's result")?;
         let Some(tracer) = tracer else { return Ok((load, None)) };
         // The last connections close after the load has ended: delayed ACKs take 40 ms.
-        thread::sleep(Duration::from_millis(300));
+        thread::sleep(SETTLE);
         let messages = self.files.0.join("out.messages");
         let ended = tracer.end(subject.is_ours())?;
         Ok((load, Some(Run { ended, out, messages: fs::read_to_string(messages)? })))
     }
+}
+
+/// When a run is looked at: the tracer is attached, and the load has not begun or has ended.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum When {
+    Before,
+    After,
 }
 
 /// What a run left.

@@ -6,7 +6,53 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
+
+/// CPU time of the calling thread, exact to the nanosecond, as the scheduler counts it: with the softirqs that ran on top of
+/// it, unless the kernel is built to count those apart (CONFIG_IRQ_TIME_ACCOUNTING).
+///
+/// # Errors
+/// The kernel has no such clock.
+pub fn thread_time() -> Result<Duration> {
+    clock(libc::CLOCK_THREAD_CPUTIME_ID)
+}
+
+/// CPU time of a live process, all threads, exact as [`thread_time`].
+///
+/// # Errors
+/// There is no such process.
+pub fn process_time(pid: u32) -> Result<Duration> {
+    let mut id = 0;
+    // SAFETY: the pointer is to a live value of this frame.
+    let error = unsafe { libc::clock_getcpuclockid(libc::pid_t::try_from(pid)?, &raw mut id) };
+    ensure!(error == 0, "no CPU clock of process {pid}");
+    clock(id)
+}
+
+fn clock(id: libc::clockid_t) -> Result<Duration> {
+    // SAFETY: zero is a valid value of a struct of integers.
+    let mut time: libc::timespec = unsafe { std::mem::zeroed() };
+    // SAFETY: the pointer is to a live value of this frame.
+    ensure!(unsafe { libc::clock_gettime(id, &raw mut time) } == 0, "{}", std::io::Error::last_os_error());
+    Ok(Duration::new(time.tv_sec.cast_unsigned(), u32::try_from(time.tv_nsec)?))
+}
+
+/// CPU time of the kernel's softirq threads, which take over when there is more than the interrupted thread should bear.
+///
+/// # Errors
+/// `/proc` or the kernel's scheduler statistics cannot be read.
+pub fn softirq_threads() -> Result<Duration> {
+    let mut sum = 0;
+    for entry in fs::read_dir("/proc").context("/proc")?.flatten() {
+        let path = entry.path();
+        if !fs::read_to_string(path.join("comm")).is_ok_and(|name| name.starts_with("ksoftirqd/")) {
+            continue;
+        }
+        let times = fs::read_to_string(path.join("schedstat")).context("/proc/PID/schedstat")?;
+        sum += times.split_whitespace().next().context("/proc/PID/schedstat")?.parse::<u64>()?;
+    }
+    Ok(Duration::from_nanos(sum))
+}
 
 /// How long all CPUs together were not idle since boot, less a constant; steps of one clock tick.
 ///

@@ -130,6 +130,14 @@ impl Tracer {
         self.child.id()
     }
 
+    /// CPU time of all its threads so far.
+    ///
+    /// # Errors
+    /// It is gone.
+    pub fn cpu(&self) -> Result<Duration> {
+        proc::process_time(self.pid())
+    }
+
     /// Programs that it holds.
     pub fn programs(&self) -> Vec<u32> {
         proc::attached(self.pid()).programs
