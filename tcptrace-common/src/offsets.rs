@@ -124,6 +124,30 @@ offsets! {
     fdt_fd: "fdtable"."fd" [8] optional;
     regs_fd: "pt_regs"."di" [8] optional;
     regs_nr: "pt_regs"."orig_ax" [8] optional;
+    regs_si: "pt_regs"."si" [8] optional;
+    young: "inet_connection_sock"."icsk_accept_queue.young" [4] optional;
+    fastopen_qlen: "inet_connection_sock"."icsk_accept_queue.fastopenq.qlen" [4] optional;
+    fastopen_max: "inet_connection_sock"."icsk_accept_queue.fastopenq.max_qlen" [4] optional;
+    drops: "sock"."sk_drops" [4] optional;
+    reuseport: "sock"."sk_reuseport_cb" [8] optional;
+    somaxconn: "net"."core.sysctl_somaxconn" [4] optional;
+    syncookies: "net"."ipv4.sysctl_tcp_syncookies" [1] optional;
+    max_syn_backlog: "net"."ipv4.sysctl_max_syn_backlog" [4] optional;
+    abort_on_overflow: "net"."ipv4.sysctl_tcp_abort_on_overflow" [1] optional;
+    req_listener: "request_sock"."__req_common.skc_listener" [8] optional;
+    req_pprev: "request_sock"."__req_common.skc_node.pprev" [8] optional;
+    req_child: "request_sock"."sk" [8] optional;
+    req_timer: "request_sock"."rsk_timer.function" [8] optional;
+    rcv_isn: "tcp_request_sock"."rcv_isn" [4] optional;
+    snt_isn: "tcp_request_sock"."snt_isn" [4] optional;
+    snt_synack: "tcp_request_sock"."snt_synack" [8] optional;
+    tw_timer: "inet_timewait_sock"."tw_timer.function" [8] optional;
+    tw_expires: "inet_timewait_sock"."tw_timer.expires" [8] optional;
+    timer_function: "timer_list"."function" [8] optional;
+    timer_expires: "timer_list"."expires" [8] optional;
+    skb_head: "sk_buff"."head" [8] optional;
+    skb_network: "sk_buff"."network_header" [2] optional;
+    skb_transport: "sk_buff"."transport_header" [2] optional;
 }
 
 /// A bitfield: the byte that holds it, and where in it.
@@ -156,19 +180,40 @@ pub struct Bitfields {
     pub nonagle: Bits,
     pub syn_data_acked: Bits,
     pub syn_fastopen_child: Bits,
+    pub num_timeout: Bits,
 }
 
 impl Bitfields {
     /// Built from its members in the order of [`BITFIELDS`].
     #[must_use]
     pub const fn from_array(bits: [Bits; BITFIELDS.len()]) -> Self {
-        let [sack_ok, tstamp_ok, wscale_ok, snd_wscale, rcv_wscale, nonagle, syn_data_acked, syn_fastopen_child] = bits;
-        Self { sack_ok, tstamp_ok, wscale_ok, snd_wscale, rcv_wscale, nonagle, syn_data_acked, syn_fastopen_child }
+        let [
+            sack_ok,
+            tstamp_ok,
+            wscale_ok,
+            snd_wscale,
+            rcv_wscale,
+            nonagle,
+            syn_data_acked,
+            syn_fastopen_child,
+            num_timeout,
+        ] = bits;
+        Self {
+            sack_ok,
+            tstamp_ok,
+            wscale_ok,
+            snd_wscale,
+            rcv_wscale,
+            nonagle,
+            syn_data_acked,
+            syn_fastopen_child,
+            num_timeout,
+        }
     }
 }
 
 /// (struct, path) of each member of [`Bitfields`].
-pub const BITFIELDS: [(&str, &str); 8] = [
+pub const BITFIELDS: [(&str, &str); 9] = [
     ("tcp_sock", "rx_opt.sack_ok"),
     ("tcp_sock", "rx_opt.tstamp_ok"),
     ("tcp_sock", "rx_opt.wscale_ok"),
@@ -177,4 +222,5 @@ pub const BITFIELDS: [(&str, &str); 8] = [
     ("tcp_sock", "nonagle"),
     ("tcp_sock", "syn_data_acked"),
     ("tcp_sock", "syn_fastopen_child"),
+    ("request_sock", "num_timeout"),
 ];

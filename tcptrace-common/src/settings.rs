@@ -75,7 +75,10 @@ pub struct PerSocket {
 
 /// Numbers of the programs in [`CpuStats`].
 pub mod program {
-    #![expect(missing_docs, reason = "each is the name of its tracepoint")]
+    #![expect(
+        missing_docs,
+        reason = "each is the name of its tracepoint, or of its signal where several hooks make one"
+    )]
     pub const INET_SOCK_SET_STATE: usize = 0;
     pub const TCP_DESTROY_SOCK: usize = 1;
     pub const TCP_SEND_RESET: usize = 2;
@@ -84,7 +87,15 @@ pub mod program {
     pub const TCP_RETRANSMIT_SYNACK: usize = 5;
     pub const INET_SK_ERROR_REPORT: usize = 6;
     pub const ACCEPT: usize = 7;
-    pub const COUNT: usize = 8;
+    pub const HALF_OPEN: usize = 8;
+    pub const SYN_OUTCOME: usize = 9;
+    pub const ACCEPT_QUEUE: usize = 10;
+    pub const OVERFLOW: usize = 11;
+    pub const COOKIES: usize = 12;
+    pub const FAST_OPEN: usize = 13;
+    pub const MIGRATION: usize = 14;
+    pub const TIME_WAIT: usize = 15;
+    pub const COUNT: usize = 16;
 }
 
 /// Loss counters of one CPU.
@@ -97,8 +108,39 @@ pub struct CpuStats {
     pub ring_full: [u64; program::COUNT],
     /// Sockets for which no storage could be had, by program.
     pub storage: [u64; program::COUNT],
+    /// Entries of `LISTENERS` and `WAITING` that could not be made, by program.
+    pub map_full: [u64; program::COUNT],
     /// 1 while the state program runs on this CPU.
     pub busy: u64,
     /// Transitions that the second state program took because they interrupted the first.
     pub nested: u64,
 }
+
+/// Entries of the map `LISTENERS`: listeners that something happened to since the start.
+pub const MAX_LISTENERS: u32 = 4096;
+/// Entries of the map `WAITING`: connections in accept queues.
+pub const MAX_WAITING: u32 = 65536;
+
+/// Value of the map `WAITING`: a connection in an accept queue. The key is the child's kernel address, which every hook knows:
+/// an entry ends with accept() or with the child, so an address that is used again starts a new one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Waiting {
+    /// Cookie of the listener.
+    pub listener: u64,
+    /// When it entered the queue, CLOCK_MONOTONIC nanoseconds.
+    pub since: u64,
+}
+
+/// Value of the map `BUCKET`: how many records of single requests there were in the running window.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Bucket {
+    /// Number of the window: CLOCK_MONOTONIC nanoseconds shifted right by [`WINDOW_SHIFT`].
+    pub window: u64,
+    /// Records in it, those held back included.
+    pub count: u64,
+}
+
+/// A window of the token bucket lasts `1 << WINDOW_SHIFT` nanoseconds (16.8 ms).
+pub const WINDOW_SHIFT: u32 = 24;

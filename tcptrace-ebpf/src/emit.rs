@@ -43,3 +43,12 @@ fn count(stats: *mut CpuStats, program: usize) {
     // SAFETY: `program` is a constant below the array's length.
     unsafe { (*stats).ring_full[program] += 1 }
 }
+
+/// A map had no room for an entry.
+#[inline(always)]
+pub fn map_full(program: usize) {
+    if let Some(stats) = STATS.get_ptr_mut(0) {
+        // SAFETY: `program` is a constant below the array's length.
+        unsafe { (*stats).map_full[program] += 1 }
+    }
+}

@@ -2,11 +2,11 @@
 //! applies the same filter again.
 
 use aya_ebpf::maps::lpm_trie::Key;
-use tcptrace_common::settings::side;
+use tcptrace_common::{record::Tuple, settings::side};
 
 use crate::{
     maps::{ADDRS_V4, ADDRS_V6, FILTER, NETNS, PIDS, PORTS, SIDES, off},
-    sock::{self, ld},
+    memory::{self, Memory, Typed},
 };
 
 const AF_INET: u16 = 2;
@@ -14,28 +14,35 @@ const AF_INET: u16 = 2;
 /// Is the socket in a wanted network namespace? Always known.
 #[inline(always)]
 pub fn in_netns(sk: *const u8) -> bool {
-    if FILTER.load().netns == 0 {
-        return true;
-    }
-    let netns = sock::netns(sk);
+    in_netns_by::<Typed>(sk)
+}
+
+#[inline(always)]
+fn in_netns_by<M: Memory>(sk: *const u8) -> bool {
     // SAFETY: the entry is not read.
-    unsafe { NETNS.get(netns) }.is_some()
+    FILTER.load().netns == 0 || unsafe { NETNS.get(memory::netns::<M>(sk)) }.is_some()
 }
 
 /// May this socket matter? `lport` 0 and an unspecified address are "not yet known".
 #[inline(always)]
 pub fn wanted(sk: *const u8, lport: u16, owner: u32) -> bool {
-    if !in_netns(sk) {
+    wanted_by::<Typed>(sk, lport, owner)
+}
+
+/// [`wanted`] of anything that starts with a `sock_common`, read as `M` can.
+#[inline(always)]
+pub fn wanted_by<M: Memory>(sk: *const u8, lport: u16, owner: u32) -> bool {
+    if !in_netns_by::<M>(sk) {
         return false;
     }
     let on = FILTER.load();
-    // SAFETY: all loads are of a full socket's `sock_common`.
+    // SAFETY: all loads are of a `sock_common`.
     unsafe {
         if on.pids != 0 && owner != 0 && PIDS.get(owner).is_none() {
             return false;
         }
         if on.ports != 0 {
-            let rport = u16::from_be(ld(sk, off!(dport)));
+            let rport = u16::from_be(M::ld(sk, off!(dport)));
             let l = port(lport);
             let r = port(rport);
             if !pass(SIDES.load().ports as u8, l, r) {
@@ -43,10 +50,10 @@ pub fn wanted(sk: *const u8, lport: u16, owner: u32) -> bool {
             }
         }
         if on.addrs != 0 {
-            let (l, r) = if ld::<u16>(sk, off!(family)) == AF_INET {
-                (v4(ld(sk, off!(saddr))), v4(ld(sk, off!(daddr))))
+            let (l, r) = if M::ld::<u16>(sk, off!(family)) == AF_INET {
+                (v4(M::ld(sk, off!(saddr))), v4(M::ld(sk, off!(daddr))))
             } else {
-                let half = |offset: u32| [ld::<u64>(sk, offset), ld::<u64>(sk, offset + 8)];
+                let half = |offset: u32| [M::ld::<u64>(sk, offset), M::ld::<u64>(sk, offset + 8)];
                 (v6(half(off!(saddr6))), v6(half(off!(daddr6))))
             };
             if !pass(SIDES.load().addrs as u8, l, r) {
@@ -55,6 +62,25 @@ pub fn wanted(sk: *const u8, lport: u16, owner: u32) -> bool {
         }
     }
     true
+}
+
+/// [`wanted`] of both ends that were read already; the network namespace was checked.
+#[inline(always)]
+pub fn wanted_tuple(t: &Tuple) -> bool {
+    let on = FILTER.load();
+    if on.ports != 0 && !pass(SIDES.load().ports as u8, port(t.lport), port(t.rport)) {
+        return false;
+    }
+    if on.addrs == 0 {
+        return true;
+    }
+    let halves = |a: &[u8; 16]| {
+        // SAFETY: plain bytes of the same size.
+        unsafe { core::mem::transmute::<[u8; 16], [u64; 2]>(*a) }
+    };
+    let (l, r) = (halves(&t.laddr), halves(&t.raddr));
+    let (l, r) = if t.family == AF_INET { (v4(l[0] as u32), v4(r[0] as u32)) } else { (v6(l), v6(r)) };
+    pass(SIDES.load().addrs as u8, l, r)
 }
 
 /// Each side that is filtered must match: `l` and `r` are the side bits found at the local and the remote end.

@@ -5,6 +5,8 @@
 //! | [`maps`] | every map and every global that the loader sets |
 //! | [`sock`], [`task`] | readers: kernel struct → part of a record |
 //! | [`filter`] | decides in the kernel what the collector asked for |
+//! | [`memory`] | how a handler reads the kernel: typed pointers, or checked reads |
+//! | [`listeners`] | each listener's totals and marks, and who waits in its accept queue |
 //! | [`per_socket`] | what is kept about a live socket: sequence number, owner |
 //! | [`emit`] | reserve, fill, submit, count |
 //! | [`hooks`] | one file per signal; several entry points may share a handler |
@@ -14,21 +16,13 @@
 mod emit;
 mod filter;
 mod hooks;
+mod listeners;
 mod maps;
+mod memory;
+mod object;
 mod per_socket;
 mod sock;
 mod task;
-
-#[cfg(target_arch = "bpf")]
-#[panic_handler]
-fn panic(_: &core::panic::PanicInfo) -> ! {
-    loop {}
-}
-
-#[cfg(target_arch = "bpf")]
-#[unsafe(link_section = "license")]
-#[unsafe(no_mangle)]
-static LICENSE: [u8; 4] = *b"GPL\0";
 
 /// Host builds get an empty program in place of an object.
 #[cfg(not(target_arch = "bpf"))]

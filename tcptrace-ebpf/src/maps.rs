@@ -4,12 +4,13 @@ use aya_ebpf::{
     Global,
     btf_maps::{ArrayOfMaps, RingBuf, SkStorage},
     macros::{btf_map, map},
-    maps::{Array, HashMap, LpmTrie, PerCpuArray},
+    maps::{Array, HashMap, LpmTrie, PerCpuArray, PerCpuHashMap},
 };
 use tcptrace_common::{
     offsets::{Bitfields, Bits, Offsets},
+    queue::ListenerEntry,
     record::Head,
-    settings::{CpuStats, Filter, PerSocket, Sides, Syscalls},
+    settings::{Bucket, CpuStats, Filter, MAX_LISTENERS, MAX_WAITING, PerSocket, Sides, Syscalls, Waiting},
 };
 
 /// One ring per CPU. The inner type is the verifier's template; the loader makes the real ones, of any size.
@@ -44,6 +45,24 @@ pub static ADDRS_V6: LpmTrie<[u8; 16], u8> = LpmTrie::with_max_entries(1024, 0);
 #[map]
 pub static PIDS: HashMap<u32, u8> = HashMap::with_max_entries(1024, 0);
 
+const NO_PREALLOC: u32 = aya_ebpf::bindings::BPF_F_NO_PREALLOC;
+
+/// Totals and marks of each listener, by its cookie.
+#[map]
+pub static LISTENERS: PerCpuHashMap<u64, ListenerEntry> = PerCpuHashMap::with_max_entries(MAX_LISTENERS, NO_PREALLOC);
+/// A new listener's entry: zeroes, too many for the stack.
+#[map]
+pub static EMPTY: Array<ListenerEntry> = Array::with_max_entries(1, 0);
+/// Connections in accept queues, by the child's kernel address.
+#[map]
+pub static WAITING: HashMap<u64, Waiting> = HashMap::with_max_entries(MAX_WAITING, NO_PREALLOC);
+/// The token bucket for records of single requests.
+#[map]
+pub static BUCKET: Array<Bucket> = Array::with_max_entries(1, 0);
+/// Number of the running interval; the collector counts it up.
+#[map]
+pub static EPOCH: Array<u32> = Array::with_max_entries(1, 0);
+
 /// Where kernel fields are.
 #[unsafe(no_mangle)]
 pub static OFFSETS: Global<Offsets> = Global::new(Offsets::UNKNOWN);
@@ -58,6 +77,7 @@ pub static BITFIELDS: Global<Bitfields> = Global::new(Bitfields {
     nonagle: Bits::UNKNOWN,
     syn_data_acked: Bits::UNKNOWN,
     syn_fastopen_child: Bits::UNKNOWN,
+    num_timeout: Bits::UNKNOWN,
 });
 /// Which filters are on.
 #[unsafe(no_mangle)]
@@ -74,6 +94,30 @@ pub static SYSCALLS: Global<Syscalls> = Global::new(Syscalls { connect: 0, liste
 /// 1: say what went wrong through aya-log.
 #[unsafe(no_mangle)]
 pub static VERBOSE: Global<u32> = Global::new(0);
+/// 1: keep what listeners' queues need.
+#[unsafe(no_mangle)]
+pub static QUEUES: Global<u32> = Global::new(0);
+/// 1: say nothing of sockets other than listeners.
+#[unsafe(no_mangle)]
+pub static LISTENERS_ONLY: Global<u32> = Global::new(0);
+/// Records of single requests that may pass in a window of the token bucket; 0: none at all, completions included.
+#[unsafe(no_mangle)]
+pub static REQUEST_ALLOWANCE: Global<u64> = Global::new(0);
+/// Address of the kernel's `reqsk_timer_handler`.
+#[unsafe(no_mangle)]
+pub static REQSK_TIMER: Global<u64> = Global::new(0);
+/// Address of the kernel's `tw_timer_handler`.
+#[unsafe(no_mangle)]
+pub static TW_TIMER: Global<u64> = Global::new(0);
+/// 1: `inet_csk_reqsk_queue_hash_add` returns whether it queued the request; 0: it returns nothing and always does.
+#[unsafe(no_mangle)]
+pub static HASH_ADD_TELLS: Global<u32> = Global::new(0);
+/// Number of arguments of `tcp_get_cookie_sock`: 5 up to Linux 6.7, then 4.
+#[unsafe(no_mangle)]
+pub static COOKIE_SOCK_ARGS: Global<u32> = Global::new(4);
+/// Number of SKB_DROP_REASON_TCP_LISTEN_OVERFLOW on this kernel; 0: none.
+#[unsafe(no_mangle)]
+pub static OVERFLOW_REASON: Global<u32> = Global::new(0);
 
 /// The member of [`OFFSETS`] at byte `at`; `off!` names it.
 #[inline(always)]

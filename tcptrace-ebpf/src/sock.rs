@@ -7,14 +7,16 @@ use tcptrace_common::{
     state as tcp,
 };
 
-use crate::maps::{bits, off};
+use crate::{
+    maps::{bits, off},
+    memory::{self, Typed},
+};
 
 /// IPPROTO_TCP; an MPTCP subflow has it too, the MPTCP socket above it has 262.
 const TCP: u16 = 6;
 const SOCK_KEEPOPEN: u64 = 1 << 3;
 const TCP_NAGLE_OFF: u32 = 1;
 const TCP_ECN_OK: u8 = 1;
-const AF_INET: u16 = 2;
 
 /// Load a `T` at a byte offset.
 #[inline(always)]
@@ -103,7 +105,7 @@ pub fn flags(sk: *const u8, tp: *const u8) -> u16 {
 #[inline(always)]
 pub fn netns(sk: *const u8) -> u32 {
     // SAFETY: `skc_net` is set for a socket's whole life.
-    unsafe { ld(ld::<*const u8>(sk, off!(net)), off!(net_inum)) }
+    unsafe { memory::netns::<Typed>(sk) }
 }
 
 /// Has the socket's network namespace as many TIME_WAIT sockets as it may have? `tw_refcount` counts them, plus one.
@@ -124,26 +126,7 @@ pub fn time_wait_full(sk: *const u8) -> bool {
 #[inline(always)]
 pub unsafe fn tuple(sk: *const u8, lport: u16, t: *mut Tuple) {
     // SAFETY: `t` points into a ring slot.
-    unsafe {
-        let family: u16 = ld(sk, off!(family));
-        (*t).family = family;
-        (*t).netns = netns(sk);
-        (*t).lport = lport;
-        (*t).rport = u16::from_be(ld(sk, off!(dport)));
-        (*t).reserved = [0; 3];
-        let (l, r) = ((&raw mut (*t).laddr).cast::<u64>(), (&raw mut (*t).raddr).cast::<u64>());
-        if family == AF_INET {
-            *l = u64::from(ld::<u32>(sk, off!(saddr)));
-            *r = u64::from(ld::<u32>(sk, off!(daddr)));
-            *l.add(1) = 0;
-            *r.add(1) = 0;
-        } else {
-            *l = ld(sk, off!(saddr6));
-            *l.add(1) = ld(sk, off!(saddr6) + 8);
-            *r = ld(sk, off!(daddr6));
-            *r.add(1) = ld(sk, off!(daddr6) + 8);
-        }
-    }
+    unsafe { memory::tuple::<Typed>(sk, lport, t) }
 }
 
 /// Local port of a full socket, host byte order. After `tcp_done` `skc_num` is 0 and only `inet_sport` is left.

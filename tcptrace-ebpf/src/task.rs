@@ -85,6 +85,20 @@ pub fn descends_from(owner: u32) -> bool {
     false
 }
 
+/// Second argument of the system call that the current task is in, if it is `nr`; `u32::MAX` otherwise.
+#[inline(always)]
+pub fn syscall_second(nr: u64) -> u32 {
+    if off!(regs_si) == ABSENT || off!(regs_nr) == ABSENT {
+        return u32::MAX;
+    }
+    // SAFETY: the current task's saved registers.
+    unsafe {
+        let task = h::bpf_get_current_task_btf();
+        let regs: *const u8 = h::bpf_task_pt_regs(task.cast()) as *const u8;
+        if ld::<u64>(regs, off!(regs_nr)) == nr { ld::<u64>(regs, off!(regs_si)) as u32 } else { u32::MAX }
+    }
+}
+
 /// Descriptor argument of the system call that the current task is in, if it is `nr`; -1 otherwise (io_uring).
 #[inline(always)]
 pub fn syscall_fd(nr: u64) -> i32 {

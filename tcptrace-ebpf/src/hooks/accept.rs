@@ -15,8 +15,8 @@ use tcptrace_common::{
 
 use super::Number;
 use crate::{
-    emit,
-    maps::{FILTER, NETNS, SYSCALLS, off},
+    emit, listeners,
+    maps::{FILTER, LISTENERS_ONLY, NETNS, QUEUES, SYSCALLS, off},
     per_socket,
     sock::ld,
     task,
@@ -122,6 +122,12 @@ unsafe fn accepted(sk: u64, fd: i32, inode: u64) {
     // SAFETY: checked reads.
     unsafe {
         if sk == 0 || probe::<u16>(sk, off!(protocol)) != 6 {
+            return;
+        }
+        if QUEUES.load() != 0 {
+            listeners::accepted(sk);
+        }
+        if LISTENERS_ONLY.load() != 0 {
             return;
         }
         let cookie: u64 = probe(sk, off!(cookie));

@@ -5,17 +5,26 @@ use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 use tcptrace_common::{record::kind, settings::program::TCP_DESTROY_SOCK as PROGRAM};
 
 use super::Live;
-use crate::{maps::off, per_socket, sock, sock::ld};
+use crate::{
+    listeners,
+    maps::{LISTENERS_ONLY, QUEUES, off},
+    per_socket, sock,
+    sock::ld,
+};
 
 #[btf_tracepoint(function = "tcp_destroy_sock")]
 pub fn tcp_destroy_sock(ctx: BtfTracePointContext) -> i32 {
     let sk: *const u8 = ctx.arg(0);
+    if QUEUES.load() != 0 {
+        listeners::wait_ends(sk as u64);
+    }
     // SAFETY: a full socket. No cookie is made for one that never had any record.
     let cookie: u64 = unsafe { ld(sk, off!(cookie)) };
     if cookie == 0 || !sock::is_tcp(sk) {
         return 0;
     }
-    if reset_may_follow(sk)
+    if LISTENERS_ONLY.load() == 0
+        && reset_may_follow(sk)
         && let Some(live) = Live::find(sk)
     {
         live.emit_bare(PROGRAM, kind::DESTROYED);

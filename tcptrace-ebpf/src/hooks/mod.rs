@@ -3,6 +3,7 @@
 mod accept;
 mod destroy;
 mod error;
+mod listener;
 mod reset;
 mod retransmit;
 mod snapshot;

@@ -9,8 +9,8 @@ use tcptrace_common::{
 
 use super::Live;
 use crate::{
-    emit, filter,
-    maps::off,
+    emit, filter, listeners,
+    maps::{LISTENERS_ONLY, QUEUES, off},
     sock::{self, ld, ld_or},
 };
 
@@ -38,6 +38,12 @@ pub fn tcp_retransmit_synack(ctx: BtfTracePointContext) -> i32 {
             return 0;
         }
         let cookie = sock::cookie(sk);
+        if QUEUES.load() != 0 {
+            listeners::synack_sent_again(cookie);
+        }
+        if LISTENERS_ONLY.load() != 0 {
+            return 0;
+        }
         emit::record::<SynAck>(TCP_RETRANSMIT_SYNACK, |r| {
             let h = &raw mut (*r).head;
             (*h).sock = cookie;

@@ -26,8 +26,8 @@ pub struct Meta {
 /// `struct bpf_iter__tcp`.
 #[repr(C)]
 pub struct IterTcp {
-    meta: *const Meta,
-    sk_common: *const u8,
+    pub meta: *const Meta,
+    pub sk_common: *const u8,
     uid: u32,
 }
 
@@ -41,7 +41,7 @@ pub struct IterTaskFile {
 }
 
 #[inline(always)]
-unsafe fn write<T>(meta: *const Meta, record: &T) {
+pub unsafe fn write<T>(meta: *const Meta, record: &T) {
     // SAFETY: the seq file of this iteration. A full buffer makes the kernel call again with a larger one.
     unsafe {
         h::bpf_seq_write((*meta).seq.cast(), core::ptr::from_ref(record).cast_mut().cast(), size_of::<T>() as u32);

@@ -8,10 +8,10 @@ use tcptrace_common::{
     state as tcp,
 };
 
-use super::{Live, Number};
+use super::{Live, Number, listener};
 use crate::{
     emit, filter,
-    maps::{FILTER, PIDS, STATS, SYSCALLS, VERBOSE, off},
+    maps::{FILTER, LISTENERS_ONLY, PIDS, QUEUES, STATS, SYSCALLS, VERBOSE, off},
     per_socket, sock,
     sock::{ld, ld_or},
     task,
@@ -69,7 +69,12 @@ fn transition(sk: *const u8, from: u8, to: u8) -> bool {
         return true;
     }
     if from == tcp::LISTEN && to == tcp::SYN_RECV {
-        child(sk, tp);
+        if LISTENERS_ONLY.load() == 0 {
+            child(sk, tp);
+        }
+        return true;
+    }
+    if LISTENERS_ONLY.load() != 0 && from != tcp::LISTEN && to != tcp::LISTEN {
         return true;
     }
     let lport = sock::lport(sk, tp);
@@ -93,6 +98,11 @@ fn transition(sk: *const u8, from: u8, to: u8) -> bool {
                 // listen() without bind(): `inet_csk_listen_start` sets the state first and then has a port chosen.
                 (*kept).portless = u16::from(to == tcp::LISTEN && lport == 0);
             }
+        }
+        if QUEUES.load() != 0 && to == tcp::LISTEN {
+            let number = live.number();
+            listener::listens(&live, number, lport);
+            return !kept.is_null();
         }
         let fd = {
             let nr = SYSCALLS.load();

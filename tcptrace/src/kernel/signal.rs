@@ -139,6 +139,14 @@ pub const PROGRAMS: [&str; program::COUNT] = {
     names[program::TCP_RETRANSMIT_SYNACK] = "tcp_retransmit_synack";
     names[program::INET_SK_ERROR_REPORT] = "inet_sk_error_report";
     names[program::ACCEPT] = "accept";
+    names[program::HALF_OPEN] = "half_open";
+    names[program::SYN_OUTCOME] = "syn_outcome";
+    names[program::ACCEPT_QUEUE] = "accept_queue";
+    names[program::OVERFLOW] = "overflow";
+    names[program::COOKIES] = "cookies";
+    names[program::FAST_OPEN] = "fast_open";
+    names[program::MIGRATION] = "migration";
+    names[program::TIME_WAIT] = "time_wait";
     names
 };
 

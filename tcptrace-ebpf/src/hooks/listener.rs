@@ -1,0 +1,84 @@
+//! Listeners themselves: the record of listen(), and the iterator that samples every listener of a network namespace.
+
+use aya_ebpf::helpers::generated as h;
+use tcptrace_common::{
+    offsets::ABSENT,
+    queue::{Listen, ListenerSample},
+    record::kind,
+    settings::program::INET_SOCK_SET_STATE as PROGRAM,
+    state as tcp,
+};
+
+use super::{
+    Live, Number,
+    snapshot::{IterTcp, write},
+};
+use crate::{
+    emit, filter,
+    maps::{SYSCALLS, off},
+    sock::{self, ld, ld_or},
+    task,
+};
+
+/// CLOSE→LISTEN, in the context of listen().
+#[inline(always)]
+pub fn listens(live: &Live, number: Number, lport: u16) {
+    let nr = SYSCALLS.load().listen;
+    let fd = task::syscall_fd(nr);
+    let backlog = task::syscall_second(nr);
+    // SAFETY: the slot is a `Listen`.
+    emit::record::<Listen>(PROGRAM, |r| unsafe {
+        live.head(&raw mut (*r).open.head, number, kind::LISTEN, tcp::CLOSE, tcp::LISTEN, 0);
+        sock::tuple(live.sk, lport, &raw mut (*r).open.tuple);
+        task::current(&raw mut (*r).open.owner, fd, sock::inode(live.sk));
+        (*r).backlog = backlog;
+        (*r).somaxconn = somaxconn(live.sk);
+    });
+}
+
+/// `net.core.somaxconn` of the socket's network namespace.
+#[inline(always)]
+unsafe fn somaxconn(sk: *const u8) -> u32 {
+    // SAFETY: a full socket.
+    if off!(somaxconn) == ABSENT { u32::MAX } else { unsafe { ld(ld::<*const u8>(sk, off!(net)), off!(somaxconn)) } }
+}
+
+/// Every listener of the namespace of the process that opened the iterator.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "iter/tcp")]
+pub unsafe fn iter_listeners(ctx: *const IterTcp) -> i32 {
+    // SAFETY: the iterator's context.
+    unsafe {
+        let (meta, skc) = ((*ctx).meta, (*ctx).sk_common);
+        if skc.is_null() || sock::state(skc) != tcp::LISTEN {
+            return 0;
+        }
+        let tp = sock::tcp(skc);
+        if tp.is_null() || !sock::is_tcp(tp) {
+            return 0;
+        }
+        let lport = sock::lport(tp, tp);
+        if !filter::wanted(tp, lport, 0) {
+            return 0;
+        }
+        let mut r = ListenerSample::default();
+        r.head.sock = sock::cookie(tp);
+        r.head.kind = kind::LISTENER;
+        r.head.from = tcp::LISTEN;
+        r.head.to = tcp::LISTEN;
+        sock::tuple(tp, lport, &raw mut r.tuple);
+        r.group = ld_or(tp, off!(reuseport), 0);
+        r.syn_queue = ld_or(tp, off!(qlen), 0);
+        r.young = ld_or(tp, off!(young), 0);
+        r.accept_queue = ld(tp, off!(ack_backlog));
+        r.limit = ld(tp, off!(max_ack_backlog));
+        r.drops = ld_or(tp, off!(drops), 0);
+        r.somaxconn = somaxconn(tp);
+        r.fast_open_queue = ld_or(tp, off!(fastopen_qlen), 0);
+        r.fast_open_limit = ld_or(tp, off!(fastopen_max), 0);
+        r.defer_accept = u32::from(ld_or::<u8>(tp, off!(defer_accept), 0));
+        r.head.ts = h::bpf_ktime_get_ns();
+        write(meta, &r);
+    }
+    0
+}

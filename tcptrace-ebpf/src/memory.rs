@@ -1,0 +1,139 @@
+//! How a handler reads kernel structs: one body for hooks that get typed pointers and for those that get bare addresses.
+
+use aya_ebpf::helpers::generated as h;
+use tcptrace_common::{
+    offsets::{ABSENT, Bits},
+    record::Tuple,
+};
+
+use crate::{maps::off, sock};
+
+const AF_INET: u16 = 2;
+
+/// A way to read the kernel.
+pub trait Memory {
+    /// Load a `T` at a byte offset; zero where the address cannot be read.
+    unsafe fn ld<T: Copy + Default>(base: *const u8, offset: u32) -> T;
+    /// A full socket's cookie; 0 where it has none and none can be made.
+    fn cookie(sk: *const u8) -> u64;
+    /// A full socket as a `tcp_sock`; null if it is none.
+    fn tcp(sk: *const u8) -> *const u8;
+    /// A request as a `tcp_request_sock`; null if it is none.
+    fn tcp_request(req: *const u8) -> *const u8;
+
+    /// Load a `T`, or `default` where the kernel has no such field.
+    #[inline(always)]
+    unsafe fn ld_or<T: Copy + Default>(base: *const u8, offset: u32, default: T) -> T {
+        // SAFETY: the caller's.
+        if offset == ABSENT { default } else { unsafe { Self::ld(base, offset) } }
+    }
+
+    /// Load a bitfield; 0 where the kernel has none.
+    #[inline(always)]
+    unsafe fn bits(base: *const u8, b: Bits) -> u32 {
+        if b.offset == ABSENT {
+            return 0;
+        }
+        // SAFETY: the caller's.
+        (u32::from(unsafe { Self::ld::<u8>(base, b.offset) }) >> b.shift) & b.mask
+    }
+}
+
+/// Pointers whose type the verifier knows: arguments of fentry, fexit and tp_btf programs. Direct loads.
+pub struct Typed;
+
+/// Bare addresses: arguments of kprobes, what a timer belongs to, what a map kept. Checked reads; cookies can be read, not made.
+pub struct Probed;
+
+impl Memory for Typed {
+    #[inline(always)]
+    unsafe fn ld<T: Copy + Default>(base: *const u8, offset: u32) -> T {
+        // SAFETY: the verifier checks the access.
+        unsafe { sock::ld(base, offset) }
+    }
+
+    #[inline(always)]
+    fn cookie(sk: *const u8) -> u64 {
+        sock::cookie(sk)
+    }
+
+    #[inline(always)]
+    fn tcp(sk: *const u8) -> *const u8 {
+        sock::tcp(sk)
+    }
+
+    #[inline(always)]
+    fn tcp_request(req: *const u8) -> *const u8 {
+        // SAFETY: a typed pointer to something that starts with a `sock_common`.
+        unsafe { h::bpf_skc_to_tcp_request_sock(req.cast_mut().cast()).cast_const().cast() }
+    }
+}
+
+impl Memory for Probed {
+    #[inline(always)]
+    unsafe fn ld<T: Copy + Default>(base: *const u8, offset: u32) -> T {
+        let mut value = T::default();
+        // SAFETY: the helper checks the address and leaves zeroes where it cannot be read.
+        unsafe {
+            let from = (base as u64 + u64::from(offset)) as *const _;
+            h::bpf_probe_read_kernel((&raw mut value).cast(), size_of::<T>() as u32, from);
+        }
+        value
+    }
+
+    #[inline(always)]
+    fn cookie(sk: *const u8) -> u64 {
+        // SAFETY: a checked read.
+        unsafe { Self::ld(sk, off!(cookie)) }
+    }
+
+    #[inline(always)]
+    fn tcp(sk: *const u8) -> *const u8 {
+        sk
+    }
+
+    #[inline(always)]
+    fn tcp_request(req: *const u8) -> *const u8 {
+        req
+    }
+}
+
+/// The network namespace of anything that starts with a `sock_common`.
+#[inline(always)]
+pub unsafe fn net<M: Memory>(sk: *const u8) -> *const u8 {
+    // SAFETY: the caller's; `skc_net` is set for a socket's whole life.
+    unsafe { M::ld::<u64>(sk, off!(net)) as *const u8 }
+}
+
+/// Number of the socket's network namespace.
+#[inline(always)]
+pub unsafe fn netns<M: Memory>(sk: *const u8) -> u32 {
+    // SAFETY: the caller's.
+    unsafe { M::ld(net::<M>(sk), off!(net_inum)) }
+}
+
+/// Both ends of any kind of socket that starts with a `sock_common`. `lport` is passed in: see [`sock::tuple`].
+#[inline(always)]
+pub unsafe fn tuple<M: Memory>(sk: *const u8, lport: u16, t: *mut Tuple) {
+    // SAFETY: `t` points into a ring slot or a map entry.
+    unsafe {
+        let family: u16 = M::ld(sk, off!(family));
+        (*t).family = family;
+        (*t).netns = netns::<M>(sk);
+        (*t).lport = lport;
+        (*t).rport = u16::from_be(M::ld(sk, off!(dport)));
+        (*t).reserved = [0; 3];
+        let (l, r) = ((&raw mut (*t).laddr).cast::<u64>(), (&raw mut (*t).raddr).cast::<u64>());
+        if family == AF_INET {
+            *l = u64::from(M::ld::<u32>(sk, off!(saddr)));
+            *r = u64::from(M::ld::<u32>(sk, off!(daddr)));
+            *l.add(1) = 0;
+            *r.add(1) = 0;
+        } else {
+            *l = M::ld(sk, off!(saddr6));
+            *l.add(1) = M::ld(sk, off!(saddr6) + 8);
+            *r = M::ld(sk, off!(daddr6));
+            *r.add(1) = M::ld(sk, off!(daddr6) + 8);
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! TIME_WAIT: a timewait socket takes a connection over, and goes.
+
+use aya_ebpf::helpers::generated as h;
+use tcptrace_common::{
+    offsets::ABSENT,
+    record::{Head, flag, kind},
+    settings::program::TIME_WAIT as PROGRAM,
+    state as tcp,
+};
+
+use crate::{
+    emit, filter,
+    maps::off,
+    memory::{self, Memory},
+};
+
+#[inline(always)]
+fn tell(cookie: u64, kind: u8, from: u8, to: u8, flags: u16) {
+    // SAFETY: the slot is a `Head`.
+    emit::record::<Head>(PROGRAM, |head| unsafe {
+        (*head).sock = cookie;
+        (*head).kind = kind;
+        (*head).from = from;
+        (*head).to = to;
+        (*head).err = 0;
+        (*head).seq = 0;
+        (*head).flags = flags | flag::SEQ_ABSENT;
+    });
+}
+
+/// Entry of `tcp_time_wait`: `to` is TIME_WAIT, or FIN_WAIT2 for an orphan. A namespace that has as many timewait sockets as it
+/// may have makes none.
+#[inline(always)]
+pub fn begins<M: Memory>(sk: *const u8, to: u8) {
+    // SAFETY: a full socket.
+    unsafe {
+        if !filter::wanted_by::<M>(sk, M::ld(sk, off!(num)), 0) || full::<M>(sk) {
+            return;
+        }
+        let cookie = M::cookie(sk);
+        if cookie != 0 {
+            tell(cookie, kind::TIME_WAIT_BEGIN, M::ld(sk, off!(state)), to, 0);
+        }
+    }
+}
+
+/// [`sock::time_wait_full`](crate::sock::time_wait_full).
+#[inline(always)]
+unsafe fn full<M: Memory>(sk: *const u8) -> bool {
+    if off!(tw_count) == ABSENT || off!(tw_max) == ABSENT {
+        return false;
+    }
+    // SAFETY: a socket.
+    unsafe {
+        let net = memory::net::<M>(sk);
+        M::ld::<u32>(net, off!(tw_count)) > M::ld::<u32>(net, off!(tw_max))
+    }
+}
+
+/// A timewait socket that is wanted and known: its cookie and the state that it stands for.
+#[inline(always)]
+pub unsafe fn known<M: Memory>(tw: *const u8) -> Option<(u64, u8)> {
+    // SAFETY: a timewait socket starts with a `sock_common`; it has the cookie of the socket that it replaced.
+    unsafe {
+        let cookie: u64 = M::ld(tw, off!(cookie));
+        if cookie == 0 {
+            return None;
+        }
+        let lport = if off!(tw_sport) == ABSENT { 0 } else { u16::from_be(M::ld(tw, off!(tw_sport))) };
+        if !filter::wanted_by::<M>(tw, lport, 0) {
+            return None;
+        }
+        Some((cookie, M::ld_or(tw, off!(tw_substate), tcp::TIME_WAIT)))
+    }
+}
+
+/// `inet_twsk_kill`.
+#[inline(always)]
+pub fn killed<M: Memory>(tw: *const u8) {
+    // SAFETY: a timewait socket.
+    unsafe {
+        let Some((cookie, state)) = known::<M>(tw) else { return };
+        let expired = off!(tw_expires) != ABSENT && h::bpf_jiffies64() >= M::ld::<u64>(tw, off!(tw_expires));
+        ended(cookie, state, expired);
+    }
+}
+
+/// A timewait socket began, seen by its timer; the state that it follows is not known.
+#[inline(always)]
+pub fn began(cookie: u64, state: u8) {
+    tell(cookie, kind::TIME_WAIT_BEGIN, 0, state, 0);
+}
+
+/// A timewait socket is gone.
+#[inline(always)]
+pub fn ended(cookie: u64, state: u8, expired: bool) {
+    tell(cookie, kind::TIME_WAIT_END, state, tcp::CLOSE, if expired { flag::EXPIRED } else { 0 });
+}
