@@ -13,6 +13,8 @@ mod memory;
 mod object;
 mod queue;
 #[expect(dead_code, reason = "the other objects use the rest")]
+mod scratch;
+#[expect(dead_code, reason = "the other objects use the rest")]
 mod sock;
 
 use aya_ebpf::{

@@ -13,6 +13,7 @@ mod maps;
 mod memory;
 mod object;
 mod queue;
+mod scratch;
 #[expect(dead_code, reason = "the other objects use the rest")]
 mod sock;
 
@@ -25,11 +26,8 @@ use tcptrace_common::{queue::outcome, state as tcp};
 use crate::{
     maps::HASH_ADD_TELLS,
     memory::Probed,
-    queue::{
-        accept_queue, half_open,
-        scratch::{Stash, function, scratch},
-        syn, time_wait,
-    },
+    queue::{accept_queue, half_open, syn, time_wait},
+    scratch::{Stash, function, scratch},
 };
 
 /// Keep three arguments for the return probe of the same function.

@@ -41,7 +41,7 @@ impl Listener {
     /// [`Listener::of`] where the filter has passed it already.
     #[inline(always)]
     pub fn by_cookie(program: usize, cookie: u64) -> Option<Self> {
-        if cookie == 0 {
+        if cookie == 0 || epoch() == 0 {
             return None;
         }
         if let Some(entry) = LISTENERS.get_ptr_mut(cookie) {
@@ -70,7 +70,7 @@ impl Listener {
     /// The running interval's marks, emptied if they are an older one's.
     #[inline(always)]
     pub fn window(&self) -> *mut Window {
-        let epoch = EPOCH.get(0).copied().unwrap_or(0);
+        let epoch = epoch();
         // SAFETY: a map entry.
         unsafe {
             let windows = (&raw mut (*self.entry).windows).cast::<Window>();
@@ -118,6 +118,12 @@ impl Listener {
             }
         }
     }
+}
+
+/// Number of the running interval. 0: none has begun, the loader is still attaching: half of the hooks would tell nonsense.
+#[inline(always)]
+fn epoch() -> u32 {
+    EPOCH.get(0).copied().unwrap_or(0)
 }
 
 /// An IPv6 address as one word; a v4-mapped one is the IPv4 address that it holds.

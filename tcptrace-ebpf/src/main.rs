@@ -14,13 +14,18 @@
 #![cfg_attr(not(target_arch = "bpf"), allow(dead_code, reason = "host builds check the code and run none of it"))]
 
 mod emit;
+#[expect(dead_code, reason = "the other objects use the rest")]
 mod filter;
 mod hooks;
+#[expect(dead_code, reason = "the other objects use the rest")]
 mod listeners;
 mod maps;
+#[expect(dead_code, reason = "the other objects use the rest")]
 mod memory;
 mod object;
 mod per_socket;
+#[expect(dead_code, reason = "declares the map that the other objects share")]
+mod scratch;
 mod sock;
 mod task;
 

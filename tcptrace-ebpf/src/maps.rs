@@ -59,7 +59,7 @@ pub static WAITING: HashMap<u64, Waiting> = HashMap::with_max_entries(MAX_WAITIN
 /// The token bucket for records of single requests.
 #[map]
 pub static BUCKET: Array<Bucket> = Array::with_max_entries(1, 0);
-/// Number of the running interval; the collector counts it up.
+/// Number of the running interval, which the collector counts up from 1; 0: not all is attached, nothing is counted.
 #[map]
 pub static EPOCH: Array<u32> = Array::with_max_entries(1, 0);
 

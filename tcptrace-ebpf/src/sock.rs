@@ -101,20 +101,13 @@ pub fn flags(sk: *const u8, tp: *const u8) -> u16 {
     }
 }
 
-/// Number of the socket's network namespace.
-#[inline(always)]
-pub fn netns(sk: *const u8) -> u32 {
-    // SAFETY: `skc_net` is set for a socket's whole life.
-    unsafe { memory::netns::<Typed>(sk) }
-}
-
 /// Has the socket's network namespace as many TIME_WAIT sockets as it may have? `tw_refcount` counts them, plus one.
 #[inline(always)]
 pub fn time_wait_full(sk: *const u8) -> bool {
     if off!(tw_count) == ABSENT || off!(tw_max) == ABSENT {
         return false;
     }
-    // SAFETY: as for `netns`.
+    // SAFETY: `skc_net` is set for a socket's whole life.
     unsafe {
         let net: *const u8 = ld(sk, off!(net));
         ld::<u32>(net, off!(tw_count)) > ld::<u32>(net, off!(tw_max))

@@ -14,7 +14,92 @@ mod memory;
 mod object;
 mod queue;
 #[expect(dead_code, reason = "the other objects use the rest")]
+mod scratch;
+#[expect(dead_code, reason = "the other objects use the rest")]
 mod sock;
+mod timers;
+
+use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
+use tcptrace_common::state as tcp;
+
+use crate::{
+    maps::OVERFLOW_REASON,
+    timers::{Owner, owner},
+};
+
+#[btf_tracepoint(function = "timer_start")]
+fn timer_start(ctx: BtfTracePointContext) -> i32 {
+    let timer: *const u8 = ctx.arg(0);
+    match owner(timer) {
+        Owner::Other => timers::other_started(),
+        Owner::Request => timers::request_started(timer),
+        Owner::TimeWait => timers::timewait_started(timer),
+    }
+    0
+}
+
+#[btf_tracepoint(function = "timer_cancel")]
+fn timer_cancel(ctx: BtfTracePointContext) -> i32 {
+    let timer: *const u8 = ctx.arg(0);
+    match owner(timer) {
+        Owner::Other => {}
+        Owner::Request => timers::request_cancelled(timer),
+        Owner::TimeWait => timers::timewait_cancelled(timer),
+    }
+    0
+}
+
+#[btf_tracepoint(function = "timer_expire_entry")]
+fn timer_expire_entry(ctx: BtfTracePointContext) -> i32 {
+    let timer: *const u8 = ctx.arg(0);
+    match owner(timer) {
+        Owner::Other => {}
+        Owner::Request => timers::request_expires(timer),
+        Owner::TimeWait => timers::timewait_expires(timer),
+    }
+    0
+}
+
+/// The timer may be free by now, but not its slab: both kinds of owners keep their type for an RCU grace period.
+#[btf_tracepoint(function = "timer_expire_exit")]
+fn timer_expire_exit(ctx: BtfTracePointContext) -> i32 {
+    if owner(ctx.arg(0)) == Owner::Request {
+        timers::request_expired();
+    }
+    0
+}
+
+#[btf_tracepoint(function = "inet_sock_set_state")]
+fn state_marks(ctx: BtfTracePointContext) -> i32 {
+    let from: i32 = ctx.arg(1);
+    if from as u8 == tcp::LISTEN || from as u8 == tcp::SYN_RECV {
+        let to: i32 = ctx.arg(2);
+        timers::child_moves(ctx.arg(0), from as u8, to as u8);
+    }
+    0
+}
+
+#[btf_tracepoint(function = "sk_data_ready")]
+fn sk_data_ready(ctx: BtfTracePointContext) -> i32 {
+    let sk: *const u8 = ctx.arg(0);
+    if sock::state(sk) == tcp::LISTEN && sock::is_tcp(sk) {
+        timers::listener_ready(sk);
+    }
+    0
+}
+
+#[btf_tracepoint(function = "kfree_skb")]
+fn kfree_skb(ctx: BtfTracePointContext) -> i32 {
+    let reason: u64 = ctx.arg(2);
+    if reason as u32 != OVERFLOW_REASON.load() || reason as u32 == 0 {
+        return 0;
+    }
+    let sk: *const u8 = ctx.arg(3);
+    if !sk.is_null() && sock::is_tcp(sk) {
+        timers::refused(sk, ctx.arg(0));
+    }
+    0
+}
 
 /// Host builds get an empty program in place of an object.
 #[cfg(not(target_arch = "bpf"))]

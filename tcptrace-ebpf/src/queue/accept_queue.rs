@@ -8,7 +8,6 @@ use tcptrace_common::{
 use super::{
     half_open,
     request::{self, Depths},
-    scratch::{Scratch, scratch},
     syn,
 };
 use crate::{
@@ -16,6 +15,7 @@ use crate::{
     listeners::{self, Listener},
     maps::off,
     memory::{Memory, Typed},
+    scratch::{Scratch, scratch},
 };
 
 /// Entry of `inet_csk_complete_hashdance`: another CPU may accept the child, and free the request, before its exit.
@@ -171,9 +171,10 @@ pub fn refused<M: Memory>(sk: *const u8, req: *const u8) {
     }
 }
 
-/// Does a v6 hook see what the v4 one has seen? A v4-mapped request passes both functions.
+/// Does a v6 hook see what the v4 one has seen? A v4-mapped request passes both functions. Its family is the listener's, but
+/// its addresses are mapped ones, as no real IPv6 request's are.
 #[inline(always)]
 pub fn is_v4<M: Memory>(req: *const u8) -> bool {
     // SAFETY: a live request.
-    unsafe { M::ld::<u16>(req, off!(family)) == 2 }
+    unsafe { M::ld::<u64>(req, off!(daddr6)) == 0 && M::ld::<u32>(req, off!(daddr6) + 8) == 0xffff_0000 }
 }

@@ -9,7 +9,6 @@ use tcptrace_common::{
 
 use super::{
     request::{self, Depths},
-    scratch::scratch,
     syn,
 };
 use crate::{
@@ -17,6 +16,7 @@ use crate::{
     listeners::Listener,
     maps::{WAITING, off},
     memory::{self, Memory, Probed},
+    scratch::scratch,
 };
 
 /// A request is in the SYN queue; `d` counts it.
@@ -40,7 +40,7 @@ pub fn queued<M: Memory>(l: &Listener, req: *const u8, d: Depths) {
 #[inline(always)]
 pub fn hash_added<M: Memory>(sk: *const u8, req: *const u8, added: bool) {
     if !added {
-        syn::decide(super::scratch::DUPLICATE);
+        syn::decide(crate::scratch::DUPLICATE);
         return;
     }
     syn::decide(outcome::QUEUED);

@@ -17,6 +17,8 @@ use crate::{
 
 const AF_INET: u16 = 2;
 const AF_INET6: u16 = 10;
+/// The low half of `::ffff:0.0.0.0`, as loaded.
+const MAPPED: u64 = 0xffff_0000;
 
 /// Both depths of a listener's queues.
 #[derive(Clone, Copy)]
@@ -168,6 +170,13 @@ unsafe fn transport<M: Memory>(skb: *const u8) -> *const u8 {
     }
 }
 
+/// Acknowledgment number of a received segment.
+#[inline(always)]
+pub unsafe fn acknowledged<M: Memory>(skb: *const u8) -> u32 {
+    // SAFETY: as for `from_segment`.
+    unsafe { u32::from_be(Probed::ld(transport::<M>(skb), 8)) }
+}
+
 /// Both ends of a received segment, seen from this host; zero where they cannot be read.
 #[inline(always)]
 pub unsafe fn segment<M: Memory>(sk: *const u8, skb: *const u8) -> Tuple {
@@ -179,11 +188,17 @@ pub unsafe fn segment<M: Memory>(sk: *const u8, skb: *const u8) -> Tuple {
         let ip = (head + u64::from(M::ld::<u16>(skb, off!(skb_network)))) as *const u8;
         let (l, r) = ((&raw mut (*t).laddr).cast::<u64>(), (&raw mut (*t).raddr).cast::<u64>());
         if Probed::ld::<u8>(ip, 0) >> 4 == 4 {
-            (*t).family = AF_INET;
-            *r = u64::from(Probed::ld::<u32>(ip, 12));
-            *l = u64::from(Probed::ld::<u32>(ip, 16));
-            *l.add(1) = 0;
-            *r.add(1) = 0;
+            let (from, to) = (u64::from(Probed::ld::<u32>(ip, 12)), u64::from(Probed::ld::<u32>(ip, 16)));
+            // As a request of that listener would have it: v4-mapped at an IPv6 one.
+            let family: u16 = M::ld(sk, off!(family));
+            (*t).family = family;
+            if family == AF_INET {
+                *r = from;
+                *l = to;
+            } else {
+                *r.add(1) = MAPPED | from << 32;
+                *l.add(1) = MAPPED | to << 32;
+            }
         } else {
             (*t).family = AF_INET6;
             *r = Probed::ld(ip, 8);

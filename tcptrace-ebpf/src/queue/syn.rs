@@ -7,15 +7,13 @@ use tcptrace_common::{
     settings::program::SYN_OUTCOME as PROGRAM,
 };
 
-use super::{
-    request::{self, Depths},
-    scratch::{Scratch, UNDECIDED, scratch},
-};
+use super::request::{self, Depths};
 use crate::{
     emit,
     listeners::Listener,
     maps::off,
     memory::{self, Memory},
+    scratch::{Scratch, UNDECIDED, scratch},
 };
 
 /// Entry.

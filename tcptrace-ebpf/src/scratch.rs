@@ -16,7 +16,6 @@ pub struct Stash {
 
 /// Indexes into [`Scratch::stash`].
 pub mod function {
-    #![expect(dead_code, reason = "one tier uses them")]
     pub const CONN_REQUEST: usize = 0;
     pub const HASH_ADD: usize = 1;
     pub const QUEUE_DROP: usize = 2;
@@ -56,17 +55,25 @@ pub struct Scratch {
     pub listener: u64,
     /// A completion on its way.
     pub event: RequestEvent,
-    /// Timers alone can tell (tracepoint tier): see `timers`.
+    /// Tracepoint tier, see `timers`. Child that was born and whose request is not known yet; 0: none.
     pub newborn: u64,
+    /// Request whose timer a duplicate SYN sets again.
     pub rearmed: u64,
+    /// Request whose timer runs.
     pub expiring: u64,
+    /// Cookie of the listener that took the request over while its timer ran.
     pub moved_to: u64,
+    /// Established child that no request was stopped for.
     pub cookie_child: u64,
+    /// Child whose request belonged to a listener that is closed.
+    pub moved_child: u64,
+    /// The request whose timer runs, and its listener.
     pub expired_listener: u64,
     pub expired: RequestEvent,
+    /// Timewait socket whose timer was cancelled, its cookie and its state.
     pub tw: u64,
     pub tw_cookie: u64,
-    pub tw_substate: u64,
+    pub tw_state: u64,
 }
 
 #[map]
