@@ -145,7 +145,7 @@ fn mix(x: u64) -> u64 {
 pub fn wait_begins(program: usize, l: &Listener, child: u64) {
     // SAFETY: no arguments.
     let since = unsafe { h::bpf_ktime_get_ns() };
-    if WAITING.insert(child, &Waiting { listener: l.cookie, since }, 0).is_err() {
+    if WAITING.insert(child, Waiting { listener: l.cookie, since }, 0).is_err() {
         emit::map_full(program);
         // SAFETY: a map entry.
         unsafe { (*l.totals()).failed += 1 }

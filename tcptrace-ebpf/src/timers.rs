@@ -55,8 +55,7 @@ pub fn owner(timer: *const u8) -> Owner {
 
 #[inline(always)]
 fn container(timer: *const u8, function: u32, member: u32) -> *const u8 {
-    // SAFETY: not read here; the offsets are those of one member.
-    (timer as u64 + function as u64 - member as u64) as *const u8
+    (timer as u64 + u64::from(function) - u64::from(member)) as *const u8
 }
 
 #[inline(always)]

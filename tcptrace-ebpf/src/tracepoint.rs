@@ -32,7 +32,10 @@ fn timer_start(ctx: BtfTracePointContext) -> i32 {
     let timer: *const u8 = ctx.arg(0);
     match owner(timer) {
         Owner::Other => timers::other_started(),
-        Owner::Request => timers::request_started(timer),
+        Owner::Request => {
+            timers::other_started();
+            timers::request_started(timer);
+        }
         Owner::TimeWait => timers::timewait_started(timer),
     }
     0

@@ -297,7 +297,7 @@ unsafe fn add_one(b: *mut Bucket) -> u64 {
 /// Copy a record that was filled before.
 #[inline(always)]
 pub fn emit_copy(program: usize, event: *const RequestEvent) {
-    const { assert!(size_of::<RequestEvent>() % 8 == 0) }
+    const { assert!(size_of::<RequestEvent>().is_multiple_of(8)) }
     emit::record::<RequestEvent>(program, |r| {
         let (from, to) = (event.cast::<u64>(), r.cast::<u64>());
         for i in 0..size_of::<RequestEvent>() / 8 {
