@@ -181,7 +181,8 @@ impl Bench {
     fn storm(&self, subject: &Subject) -> Result<Storm> {
         let connections = self.connections.to_string();
         let (load, run) = self.one(subject, &["--connections", &connections], |_, _| Ok(()))?;
-        let mut storm = Storm { rate: number(&load, "per_second")?, ..Storm::default() };
+        let load_us = number(&load, "cpu_ns")? / 1e3 / number(&load, "connections")?;
+        let mut storm = Storm { rate: number(&load, "per_second")?, load_us, ..Storm::default() };
         if let Some(run) = run {
             storm.rss = run.ended.rss;
             storm.cpu = run.ended.cpu;

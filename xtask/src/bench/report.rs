@@ -32,6 +32,8 @@ pub struct Storm {
     pub rss: u64,
     /// CPU time of the tracer.
     pub cpu: Duration,
+    /// CPU time of the threads that make connections, and of the softirq threads, microseconds per connection.
+    pub load_us: f64,
     /// What tcptrace saw; None for other tools.
     pub counts: Option<Counts>,
 }
@@ -148,6 +150,7 @@ impl Report {
             }
         }
         if row.subject.name != SUBJECTS[0].name && !row.storms.is_empty() {
+            let base = &self.rows[0].storms;
             let lost: u64 = row.storms.iter().map(|run| run.lost).sum();
             add("lost, all rounds", lost.to_string(), json!(lost), ours.then(|| ("0".to_owned(), lost == 0)));
             // There are storms: a largest and a median, too.
@@ -156,6 +159,9 @@ impl Report {
             add("RSS after the storm, MB", format!("{:.1}", rss as f64 / 1e6), json!(rss as f64 / 1e6), required);
             let cpu = median(row.storms.iter().map(|run| run.cpu.as_secs_f64())).unwrap_or_default();
             add("tracer's CPU, s", format!("{cpu:.2}"), json!(cpu), None);
+            let load = row.storms.iter().zip(base).map(|(run, base)| run.load_us - base.load_us);
+            let load = median(load).unwrap_or_default();
+            add("added to the load, us", format!("{load:.2}"), json!(load), None);
         }
         for (name, required, worst) in self.wholeness(row) {
             add(name, worst.to_string(), json!(worst), Some((required.to_string(), worst == required)));
@@ -337,7 +343,7 @@ mod tests {
         }
         let text = report.to_text();
         assert!(text.contains("added CPU, us/connection        4.00        <= 4  ok"), "{text}");
-        assert!(text.contains("middle half of the pairs    3.0..4.5"), "{text}");
+        assert!(text.contains("middle half of the pairs  3.0..4.5"), "{text}");
         assert!(report.met(), "{text}");
         report.paced(
             subject("tcptrace record"),
