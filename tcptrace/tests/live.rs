@@ -11,6 +11,8 @@ mod close;
 mod compare;
 #[path = "live/filters.rs"]
 mod filters;
+#[path = "live/listeners.rs"]
+mod listeners;
 #[path = "live/open.rs"]
 mod open;
 #[path = "live/options.rs"]
@@ -23,6 +25,8 @@ mod recording;
 mod refusals;
 #[path = "live/resync.rs"]
 mod resync;
+#[path = "live/signals.rs"]
+mod signals;
 #[path = "live/start.rs"]
 mod start;
 #[path = "live/storm.rs"]

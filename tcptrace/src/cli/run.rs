@@ -185,7 +185,7 @@ async fn record(config: Record) -> Result<()> {
 /// The live kernel.
 fn start(filter: &Filter, buffer: Option<u64>, tier: Tier, period: Duration, verbose: bool) -> Result<Live> {
     let buffer = buffer.unwrap_or(live::DEFAULT_BUFFER);
-    let settings = Settings { filter: kernel_filter(filter), buffer, period, tier, verbose };
+    let settings = Settings { filter: kernel_filter(filter), buffer, period, tier, verbose, ..Settings::default() };
     let name = rustix::system::uname();
     let start = fact::Start {
         host: name.nodename().to_string_lossy().into_owned(),

@@ -156,7 +156,8 @@ pub const COUNTERS: [&str; 14] = [
 /// End of an interval.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Interval {
-    /// How long it was, microseconds.
+    /// How long it was, microseconds. 0: the reading at the start, when all totals were 0; the counters are those before the first
+    /// interval.
     pub interval_us: u64,
     /// Every event of a listener passes a hook: the totals are exact. Otherwise some are known from samples alone.
     pub exact: bool,

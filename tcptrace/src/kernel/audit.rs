@@ -1,25 +1,26 @@
 //! What the kernel side lost and what it cost: the loss counters in, [`fact::Loss`]es out.
 
-use std::{fs, os::fd::AsRawFd as _};
+use std::{collections::HashMap, fs, os::fd::AsRawFd as _};
 
 use tcptrace_common::settings::program;
 
 use super::{
     load::Loaded,
-    signal::{PROGRAMS, Signal},
+    objects::Object,
+    signal::{Attached, PROGRAMS, Signal},
 };
 use crate::frame::fact;
 
 /// Remembers what was already told.
 #[derive(Default)]
 pub struct Audit {
-    /// Per CPU: lost records and failed storage, by program.
-    told: Vec<[[u64; 2]; program::COUNT]>,
-    /// Missed runs, by signal.
-    missed: Vec<u64>,
+    /// Per CPU: lost records, failed storage and full maps, by program.
+    told: Vec<[[u64; 3]; program::COUNT]>,
+    /// Missed runs, by program.
+    missed: HashMap<(Object, &'static str), u64>,
 }
 
-/// Run statistics of one kernel program.
+/// Run statistics of kernel programs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RunStats {
     /// Nanoseconds; 0 unless `kernel.bpf_stats_enabled` is on.
@@ -38,8 +39,10 @@ impl Audit {
             self.told.resize(cpus.len(), Default::default());
             for ((cpu, stats), told) in (0u32..).zip(cpus.iter()).zip(&mut self.told) {
                 for (i, told) in told.iter_mut().enumerate() {
-                    let now = [stats.0.ring_full[i], stats.0.storage[i]];
-                    for (kind, (now, told)) in ["ring_full", "storage"].into_iter().zip(now.into_iter().zip(told)) {
+                    let now = [stats.0.ring_full[i], stats.0.storage[i], stats.0.map_full[i]];
+                    for (kind, (now, told)) in
+                        ["ring_full", "storage", "map_full"].into_iter().zip(now.into_iter().zip(told))
+                    {
                         if now > *told {
                             losses.push(fact::Loss {
                                 kind: kind.to_owned(),
@@ -53,15 +56,15 @@ impl Audit {
                 }
             }
         }
-        self.missed.resize(loaded.signals.len(), 0);
-        for (signal, told) in loaded.signals.iter().zip(&mut self.missed) {
-            let now = missed(loaded, signal);
+        for (signal, attached) in programs(loaded) {
+            let now = missed(loaded, signal, attached);
+            let told = self.missed.entry((attached.object, attached.program)).or_default();
             if now > *told {
                 losses.push(fact::Loss {
                     kind: "missed_run".to_owned(),
                     count: now - *told,
                     cpu: None,
-                    program: signal.program.unwrap_or(signal.name).to_owned(),
+                    program: attached.program.to_owned(),
                 });
                 *told = now;
             }
@@ -70,10 +73,21 @@ impl Audit {
     }
 }
 
+/// Every attached program once, with the first signal that it serves. Programs of connections come first, which have a second.
+fn programs(loaded: &Loaded) -> impl Iterator<Item = (&Signal, Attached)> {
+    let mut seen = Vec::new();
+    let all = loaded.signals.iter().flat_map(|signal| signal.programs.iter().map(move |p| (signal, *p)));
+    all.filter(move |(_, p)| {
+        let new = !seen.contains(&(p.object, p.program));
+        seen.push((p.object, p.program));
+        new
+    })
+}
+
 /// Runs that were skipped and that no second program took.
-fn missed(loaded: &Loaded, signal: &Signal) -> u64 {
+fn missed(loaded: &Loaded, signal: &Signal, attached: Attached) -> u64 {
     // In this order: a skip between the two readings must not look like one that nobody took.
-    let skipped = signal.program.map_or(0, |name| program_stats(loaded, name).missed);
+    let skipped = program_stats(loaded, attached.object, attached.program).missed;
     let taken = match signal.second {
         Some(_) => loaded.stats.get(&0, 0).map_or(0, |cpus| cpus.iter().map(|stats| stats.0.nested).sum()),
         None => 0,
@@ -82,16 +96,22 @@ fn missed(loaded: &Loaded, signal: &Signal) -> u64 {
     skipped.saturating_sub(taken)
 }
 
-/// Run statistics of the programs behind a signal; runs of a second program are part of the first one's cost.
+/// Run time and runs of all programs; runs of a second program are part of the first one's cost.
 #[must_use]
-pub fn run_stats(loaded: &Loaded, signal: &Signal) -> RunStats {
-    let of = |name: Option<&str>| name.map(|name| program_stats(loaded, name)).unwrap_or_default();
-    let (first, second) = (of(signal.program), of(signal.second));
-    RunStats { time_ns: first.time_ns + second.time_ns, count: first.count, missed: missed(loaded, signal) }
+pub fn run_stats(loaded: &Loaded) -> RunStats {
+    let mut sum = RunStats::default();
+    for (signal, attached) in programs(loaded) {
+        let first = program_stats(loaded, attached.object, attached.program);
+        let second = signal.second.map(|name| program_stats(loaded, Object::Core, name)).unwrap_or_default();
+        sum.time_ns += first.time_ns + second.time_ns;
+        sum.count += first.count;
+        sum.missed += missed(loaded, signal, attached);
+    }
+    sum
 }
 
-fn program_stats(loaded: &Loaded, name: &str) -> RunStats {
-    let Some(program) = loaded.ebpf.program(name) else { return RunStats::default() };
+pub(super) fn program_stats(loaded: &Loaded, object: Object, name: &str) -> RunStats {
+    let Some(program) = loaded.objects.program(object, name) else { return RunStats::default() };
     let Ok(fd) = program.fd() else { return RunStats::default() };
     use std::os::fd::AsFd as _;
     // Without procfs nobody counts: no statistics, no missed runs.

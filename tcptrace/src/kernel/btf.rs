@@ -8,6 +8,8 @@ use std::{fs::File, io::Read as _, path::Path, ptr::NonNull};
 
 use rustix::mm;
 
+pub mod prototype;
+
 /// Where the kernel shows its own type information.
 pub const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
 

@@ -8,7 +8,7 @@ use super::{
     Error,
     facts::{CAPABILITIES, Facts, Lockdown, check},
     offsets::Absent,
-    signal::{Signal, Tier},
+    signal::{Cost, Signal, Tier},
 };
 
 /// Columns of the text.
@@ -69,8 +69,14 @@ impl Report {
             return Verdict::CannotRun(why.clone(), *status);
         }
         let facts = &self.facts;
-        let mut defects: Vec<String> =
-            self.signals.iter().filter(|s| s.hook.is_none()).map(|s| format!("no hook for {}", s.name)).collect();
+        let names = |wanted: fn(&Signal) -> bool| {
+            let names: Vec<_> = self.signals.iter().filter(|s| wanted(s)).map(|s| s.name).collect();
+            (!names.is_empty()).then(|| names.join(", "))
+        };
+        let mut defects = Vec::new();
+        defects.extend(names(|s| s.hook.is_none()).map(|names| format!("no hook for {names}")));
+        defects
+            .extend(names(|s| s.hook.is_some() && !s.exact).map(|names| format!("not every event is seen of {names}")));
         defects.extend(facts.capabilities.missing().map(|c| format!("without {} {}", c.name, c.without)));
         if facts.lockdown == Lockdown::Confidentiality {
             defects.push("lockdown=confidentiality hides who accepted a connection".to_owned());
@@ -119,10 +125,15 @@ impl Report {
         }
         for signal in &self.signals {
             match &signal.hook {
-                Some(hook) => page.state(signal.name, 32, hook, ""),
+                Some(hook) => page.state(signal.name, if signal.exact { 32 } else { 33 }, &spaced(hook), ""),
                 None => page.state(signal.name, 33, "none", ""),
             }
-            signal.refused.iter().for_each(|(hook, reason)| page.row("", &format!("not {hook}: {reason}")));
+            for cost in &signal.costs {
+                page.row("", &cost_line(cost));
+            }
+            for (hook, reason) in &signal.refused {
+                page.row("", &format!("not {}: {reason}", spaced(hook)));
+            }
         }
         if !self.absent.is_empty() {
             page.title("Fields that this kernel lacks");
@@ -183,13 +194,52 @@ struct Line<'a> {
     name: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     hook: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tier: Option<String>,
+    exact: bool,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    costs: Vec<CostLine<'a>>,
     refused: Vec<Refused<'a>>,
 }
 
 impl<'a> From<&'a Signal> for Line<'a> {
     fn from(s: &'a Signal) -> Self {
         let refused = s.refused.iter().map(|(hook, reason)| Refused { hook, reason }).collect();
-        Self { name: s.name, hook: s.hook.as_deref(), refused }
+        let costs = s.costs.iter().map(|c| CostLine {
+            program: c.program,
+            hits_per_second: c.hits_per_second.round(),
+            ns_per_hit: c.ns_per_hit.map(f64::round),
+        });
+        Self {
+            name: s.name,
+            hook: s.hook.as_deref(),
+            tier: s.tier.map(|tier| tier.to_string()),
+            exact: s.exact,
+            costs: costs.collect(),
+            refused,
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct CostLine<'a> {
+    program: &'a str,
+    hits_per_second: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ns_per_hit: Option<f64>,
+}
+
+/// Several hooks, so that a line can end between them.
+fn spaced(hook: &str) -> String {
+    hook.replace('+', " + ")
+}
+
+/// What a hook that other work passes, too, was seen to cost.
+fn cost_line(cost: &Cost) -> String {
+    let Cost { program, hits_per_second, ns_per_hit } = cost;
+    match ns_per_hit {
+        Some(ns) => format!("{program}: {hits_per_second:.0} hits/s, {ns:.0} ns each"),
+        None => format!("{program}: no hits"),
     }
 }
 

@@ -48,6 +48,9 @@ pub enum Error {
     /// The committed kernel objects do not fit this program.
     #[error("the kernel object lacks `{0}`; rebuild it with `cargo xtask bpf`")]
     Object(&'static str),
+    /// Two of the committed kernel objects do not fit each other.
+    #[error("the kernel objects define the map `{0}` differently; rebuild them with `cargo xtask bpf`")]
+    Maps(String),
 }
 
 impl Error {
@@ -82,7 +85,7 @@ impl Error {
         match self {
             Self::NotPermitted { .. } => 3,
             Self::KernelUnsupported { .. } | Self::Btf { .. } | Self::Signal { .. } => 4,
-            Self::Load { .. } | Self::Object(_) => 1,
+            Self::Load { .. } | Self::Object(_) | Self::Maps(_) => 1,
         }
     }
 }

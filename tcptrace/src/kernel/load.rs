@@ -7,7 +7,7 @@ use std::{
 };
 
 use aya::{
-    Btf, Ebpf, EbpfLoader,
+    Btf, Ebpf,
     maps::{Array, ArrayOfMaps, HashMap, LpmTrie, Map, MapData, PerCpuArray, RingBuf, lpm_trie::Key},
 };
 use aya_log::EbpfLogger;
@@ -15,22 +15,22 @@ use tcptrace_common::{
     offsets::ABSENT,
     settings::{CpuStats, Filter, Sides, Syscalls},
 };
-use zerocopy::IntoBytes;
 
 use super::{
     Error,
     facts::{Facts, Lockdown},
+    objects::{Globals, Object, Objects},
     offsets::{self, Absent, Resolved},
     ring::Ring,
-    signal::{self, Signal, Tier},
-    snapshot::Iterators,
+    sampler::Sampler,
+    signal::{Attacher, Signal, Tier},
+    snapshot::{self, Iterators},
 };
-
-/// The kernel objects, built by `cargo xtask bpf` and committed.
-static CORE: &[u8] = aya::include_bytes_aligned!(concat!(env!("TCPTRACE_BPF_DIR"), "/core.o"));
 
 /// Smallest ring of a CPU, bytes.
 const MIN_RING: u32 = 256 * 1024;
+/// The token bucket of single requests is filled once in so many nanoseconds.
+const BUCKET_NS: u64 = 1 << 24;
 
 /// What the kernel side filters by; empty lists let everything pass.
 #[derive(Clone, Debug, Default)]
@@ -58,16 +58,52 @@ pub struct Settings {
     pub tier: Tier,
     /// Let the kernel programs say what goes wrong.
     pub verbose: bool,
+    /// What is wanted about listeners' queues.
+    pub queues: Queues,
+    /// How often listeners and the kernel's counters are read, where anything is known about queues.
+    pub interval: Duration,
+    /// Records of single half-open requests that may pass, a second; what is held back is counted. 0: none, those of completed
+    /// handshakes included.
+    pub request_rate: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            filter: KernelFilter::default(),
+            buffer: 0,
+            period: Duration::from_millis(100),
+            tier: Tier::default(),
+            verbose: false,
+            queues: Queues::default(),
+            interval: Duration::from_secs(1),
+            request_rate: 20_000,
+        }
+    }
+}
+
+/// What is wanted about listeners' queues.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Queues {
+    /// What fentry or kprobe tell, which cost nothing while nothing happens to a listener: for commands about connections.
+    #[default]
+    IfCheap,
+    /// The same by any hook, those that other work passes too included.
+    Requests,
+    /// Queues by any hook, and of connections only what is about listeners.
+    Only,
 }
 
 /// The loaded and attached programs. Dropping it detaches them.
 pub struct Loaded {
     /// Keeps programs, links and maps alive.
-    pub(super) ebpf: Ebpf,
+    pub(super) objects: Objects,
     /// For the start snapshot and those after losses.
     pub iterators: Option<Iterators>,
     /// Which hook serves which signal.
     pub signals: Vec<Signal>,
+    /// Reads listeners and the kernel's counters; None: nothing is known about queues.
+    pub sampler: Option<Sampler>,
     /// Reads what the programs say, when they were told to.
     log: Option<EbpfLogger<Printer>>,
     /// Loss counters.
@@ -95,18 +131,20 @@ pub fn resolve(facts: &Facts) -> Result<Resolved, Error> {
     Ok(resolved)
 }
 
-/// Load and attach as a trace would, and let go again: what serves which signal, and what the kernel lacks.
+/// Load and attach every signal, measure hooks that other work passes too, and let go again: what serves which signal, and what the
+/// kernel lacks.
 ///
 /// # Errors
 /// As [`load`].
 pub fn try_out(facts: &Facts, tier: Tier) -> Result<(Vec<Signal>, Vec<Absent>), Error> {
     let resolved = resolve(facts)?;
-    let settings = Settings { filter: KernelFilter::default(), buffer: 0, period: Duration::MAX, tier, verbose: false };
-    let (loaded, _) = load(&resolved, &settings)?;
+    let settings = Settings { tier, queues: Queues::Requests, ..Settings::default() };
+    let (mut loaded, _) = load(&resolved, &settings)?;
+    super::hot::measure(&mut loaded);
     Ok((loaded.signals, resolved.absent))
 }
 
-/// Load and attach everything that tracing connections needs, and make one ring per possible CPU.
+/// Load and attach what the settings ask for, and make one ring per possible CPU.
 ///
 /// # Errors
 /// [`Error::Signal`] when a signal that everything rests on has no hook; [`Error::NotPermitted`] when the kernel refuses bpf()
@@ -116,51 +154,79 @@ pub fn load(resolved: &Resolved, settings: &Settings) -> Result<(Loaded, Vec<Rin
     let cpus = cpu_slots().map_err(|e| Error::load("reading the list of CPUs", e))?;
     let ring_bytes = ring_size(settings.buffer, cpus);
     let f = &settings.filter;
-    let filter = Filter {
-        netns: u32::from(!f.netns.is_empty()),
-        ports: u32::from(!f.ports.is_empty()),
-        addrs: u32::from(!f.addrs.is_empty()),
-        pids: u32::from(!f.pids.is_empty()),
-    };
-    let sides = Sides {
-        ports: f.ports.iter().fold(0, |s, p| s | u32::from(p.2)),
-        addrs: f.addrs.iter().fold(0, |s, a| s | u32::from(a.2)),
-    };
-    let syscalls = Syscalls {
-        connect: libc::SYS_connect as u64,
-        listen: libc::SYS_listen as u64,
-        accept: libc::SYS_accept as u64,
-        accept4: libc::SYS_accept4 as u64,
-    };
-    let wake_bytes = u64::from(ring_bytes) / 4;
-    let verbose = u32::from(settings.verbose);
-    let mut ebpf = EbpfLoader::new()
-        .btf(Some(&btf))
-        .override_global("OFFSETS", resolved.offsets.as_bytes(), true)
-        .override_global("BITFIELDS", resolved.bitfields.as_bytes(), true)
-        .override_global("FILTER", filter.as_bytes(), true)
-        .override_global("SIDES", sides.as_bytes(), true)
-        .override_global("SYSCALLS", syscalls.as_bytes(), true)
-        .override_global("WAKE_BYTES", &wake_bytes, true)
-        .override_global("VERBOSE", &verbose, true)
-        .map_max_entries("RINGS", cpus)
-        .map_max_entries("PORTS", if f.ports.is_empty() { 1 } else { 65536 })
-        .load(CORE)
-        .map_err(|e| Error::load("loading the kernel programs' maps", e))?;
-    fill_filters(&mut ebpf, f)?;
-    let rings = make_rings(&mut ebpf, ring_bytes)?;
-    let stats = ebpf.take_map("STATS").ok_or_else(|| Error::missing("STATS"))?;
-    let stats = PerCpuArray::try_from(stats).map_err(|e| Error::load("opening the loss counters", e))?;
-    let log = settings.verbose.then(|| EbpfLogger::init_with_logger(&mut ebpf, Printer)).transpose();
+    let mut globals = globals(resolved, settings, ring_bytes);
+    let mut objects = Objects::new(vec![("RINGS", cpus), ("PORTS", if f.ports.is_empty() { 1 } else { 65536 })]);
+    let mut attacher = Attacher::new(&mut objects, &mut globals, &btf, &resolved.prototypes, settings.tier);
+    // Before the programs that make timelines; what happens meanwhile is nobody's, because there are no rings yet.
+    let mut queues = attacher.queues(settings.queues != Queues::IfCheap)?;
+    if settings.queues == Queues::IfCheap {
+        queues.retain(|signal| signal.hook.is_some());
+    }
+    let about_queues = !queues.is_empty();
+    attacher.globals.queues = u32::from(about_queues);
+    attacher.objects.open(Object::Core, attacher.globals, &btf)?;
+    let core = attacher.objects.get_mut(Object::Core)?;
+    fill_filters(core, f)?;
+    let rings = make_rings(core, ring_bytes)?;
+    let mut signals = attacher.connections(settings.queues == Queues::Only)?;
+    let exact = about_queues && queues.iter().all(|signal| signal.exact);
+    signals.append(&mut queues);
+    let core = objects.get_mut(Object::Core)?;
+    let log = settings.verbose.then(|| EbpfLogger::init_with_logger(core, Printer)).transpose();
     let log = log.map_err(|e| Error::load("opening the kernel programs' log", e))?;
-    let signals = signal::attach_all(&mut ebpf, &btf, settings.tier)?;
-    let iterators = Some(Iterators::new(&mut ebpf, &btf)?);
+    let iterators = Some(Iterators::new(core, &btf)?);
+    let sampler = match about_queues {
+        true => Some(Sampler::new(snapshot::link(core, &btf, "iter_listeners", "tcp")?, &objects, settings, exact)?),
+        false => None,
+    };
+    let stats = objects.get_mut(Object::Core)?.take_map("STATS").ok_or_else(|| Error::missing("STATS"))?;
+    let stats = PerCpuArray::try_from(stats).map_err(|e| Error::load("opening the loss counters", e))?;
     // Not to be kept for the whole run.
     drop(btf);
     // aya's form of the kernel's BTF takes 60 MB in small pieces, which the allocator would keep.
     // SAFETY: no arguments that could be wrong.
     unsafe { libc::malloc_trim(0) };
-    Ok((Loaded { ebpf, iterators, signals, log, stats }, rings))
+    Ok((Loaded { objects, iterators, signals, sampler, log, stats }, rings))
+}
+
+/// All but what depends on the outcome of attaching.
+fn globals(resolved: &Resolved, settings: &Settings, ring_bytes: u32) -> Globals {
+    let f = &settings.filter;
+    Globals {
+        resolved: resolved.clone(),
+        filter: Filter {
+            netns: u32::from(!f.netns.is_empty()),
+            ports: u32::from(!f.ports.is_empty()),
+            addrs: u32::from(!f.addrs.is_empty()),
+            pids: u32::from(!f.pids.is_empty()),
+        },
+        sides: Sides {
+            ports: f.ports.iter().fold(0, |s, p| s | u32::from(p.2)),
+            addrs: f.addrs.iter().fold(0, |s, a| s | u32::from(a.2)),
+        },
+        syscalls: Syscalls {
+            connect: libc::SYS_connect as u64,
+            listen: libc::SYS_listen as u64,
+            accept: libc::SYS_accept as u64,
+            accept4: libc::SYS_accept4 as u64,
+        },
+        wake_bytes: u64::from(ring_bytes) / 4,
+        verbose: u32::from(settings.verbose),
+        queues: 1,
+        listeners_only: u32::from(settings.queues == Queues::Only),
+        request_allowance: allowance(settings.request_rate),
+        reqsk_timer: 0,
+        tw_timer: 0,
+        overflow_reason: resolved.overflow_reason.unwrap_or(0),
+        cookie_sock_args: resolved.prototypes.arity("tcp_get_cookie_sock").map_or(4, |arity| arity as u32),
+        hash_add_tells: u32::from(resolved.prototypes.hash_add_tells()),
+    }
+}
+
+/// Records that a filling of the token bucket lets pass: at least one, unless none is wanted.
+fn allowance(per_second: u64) -> u64 {
+    let share = u128::from(per_second) * u128::from(BUCKET_NS) / 1_000_000_000;
+    share.clamp(u128::from(per_second.min(1)), u128::from(u64::MAX)) as u64
 }
 
 impl Loaded {

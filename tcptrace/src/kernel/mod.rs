@@ -1,20 +1,29 @@
 //! Everything that touches the kernel.
 //!
 //! What it offers: its type information ([`btf`]), where in it the fields lie that the programs read ([`offsets`]), what else is
-//! so on this host ([`facts`]), and what to make of it ([`doctor`]). What we put in and take out: the programs ([`load`]), which
-//! hook serves which [`signal`], the rings ([`ring`]), what existed before ([`snapshot`]), where
-//! processes belong ([`cgroup`]), what was lost ([`audit`]).
+//! so on this host ([`facts`]), whether functions take the arguments that we expect ([`prototypes`]), and what to make of it
+//! ([`doctor`]). What we put in and take out: the programs ([`load`]) and the [`objects`] that hold them, which hook serves which
+//! [`signal`], the rings ([`ring`]), what existed before ([`snapshot`]), how listeners fare ([`sampler`]), where processes belong
+//! ([`cgroup`]), what was lost ([`audit`]).
 
 pub mod audit;
+mod bpf;
 pub mod btf;
 pub mod cgroup;
+mod counters;
 pub mod doctor;
 mod error;
 pub mod facts;
+mod hot;
+mod listeners;
 pub mod load;
+pub mod objects;
 pub mod offsets;
+pub mod prototypes;
 pub mod ring;
+pub mod sampler;
 pub mod signal;
 pub mod snapshot;
+mod symbols;
 
 pub use error::Error;

@@ -9,6 +9,7 @@ use tcptrace_common::offsets::{BITFIELDS, Bitfields, Bits, FIELDS, Offsets, Spec
 use super::{
     Error,
     btf::{self, Btf},
+    prototypes::Prototypes,
 };
 
 /// (field, the one that serves in its place): the first is not missed where the second exists.
@@ -27,6 +28,10 @@ pub struct Resolved {
     pub bitfields: Bitfields,
     /// Fields that this kernel cannot give, in the order of the lists.
     pub absent: Vec<Absent>,
+    /// Arguments of the functions that may be hooked.
+    pub prototypes: Prototypes,
+    /// Number of the reason for a drop at a full accept queue; kernels before 6.18 have none.
+    pub overflow_reason: Option<u32>,
 }
 
 /// A field that a reader does without.
@@ -85,7 +90,14 @@ pub fn resolve(btf: &Btf) -> Result<Resolved, Error> {
             absent.retain(|a| a.name != name);
         }
     }
-    Ok(Resolved { offsets, bitfields: Bitfields::from_array(bitfields), absent })
+    let overflow = btf.enumerator("skb_drop_reason", "SKB_DROP_REASON_TCP_LISTEN_OVERFLOW").map_err(malformed)?;
+    Ok(Resolved {
+        offsets,
+        bitfields: Bitfields::from_array(bitfields),
+        absent,
+        prototypes: Prototypes::read(btf).map_err(malformed)?,
+        overflow_reason: overflow.and_then(|number| u32::try_from(number).ok()),
+    })
 }
 
 /// Byte offset of a field, or why its reader must do without it.

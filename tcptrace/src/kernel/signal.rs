@@ -1,26 +1,64 @@
-//! Signals: what we want to know, each with its hook candidates, best first. The first one that loads and attaches wins.
+//! Signals: what we want to know, each with its hook candidates, best first. The first whose programs all load and attach wins; the
+//! others leave nothing behind, and why they were refused is kept for `doctor`.
 
 use aya::{
-    Btf, Ebpf,
-    programs::{BtfTracePoint, FEntry, KProbe, Program, ProgramError},
+    Btf,
+    programs::{BtfTracePoint, FEntry, FExit, KProbe, Program, ProgramError},
 };
-use tcptrace_common::settings::program;
 
-use super::Error;
+use super::{
+    Error,
+    objects::{Globals, Object, Objects},
+    prototypes::Prototypes,
+};
 
-/// A signal and the hook that serves it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+mod table;
+mod why;
+
+pub use table::PROGRAMS;
+use table::{CONNECTIONS, Need, QUEUES, Wanted};
+
+/// A signal and the hooks that serve it.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Signal {
     /// What it tells.
     pub name: &'static str,
-    /// Hook in use, for example `tp_btf:inet_sock_set_state`; None: no candidate works here.
+    /// Hooks in use, for example `tp_btf:inet_sock_set_state` or `fentry:tcp_time_wait+inet_twsk_kill`; None: no candidate works here.
     pub hook: Option<String>,
+    /// Kind of those hooks; None: it is known from counters and samples alone, or not at all.
+    pub tier: Option<Tier>,
+    /// Nothing that it tells escapes the hooks.
+    pub exact: bool,
     /// Better candidates, and why each was refused.
     pub refused: Vec<(String, String)>,
-    /// Kernel program behind the hook.
-    pub program: Option<&'static str>,
+    /// Kernel programs behind the hooks.
+    pub programs: Vec<Attached>,
     /// A second program on the same hook, which takes what the first must skip because it would interrupt itself.
     pub second: Option<&'static str>,
+    /// What the hooks cost that other work passes, too; where it was measured.
+    pub costs: Vec<Cost>,
+}
+
+/// An attached program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Attached {
+    /// Where it is.
+    pub object: Object,
+    /// Its name there.
+    pub program: &'static str,
+    /// Other work than that of TCP listeners passes its hook.
+    pub hot: bool,
+}
+
+/// What a hook costs that other work passes, too.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Cost {
+    /// Kernel program.
+    pub program: &'static str,
+    /// How often it ran.
+    pub hits_per_second: f64,
+    /// Time of a run; None: it did not run.
+    pub ns_per_hit: Option<f64>,
 }
 
 /// Kinds of hooks, best first. A signal takes the best candidate that works; a tier other than the first passes better ones over.
@@ -45,156 +83,261 @@ impl std::fmt::Display for Tier {
     }
 }
 
-/// A way to learn a signal.
+/// A way to learn a signal: programs that belong together.
 #[derive(Clone, Copy, Debug)]
 struct Candidate {
+    tier: Tier,
+    object: Object,
+    needs: &'static [Need],
+    parts: &'static [Part],
+}
+
+/// A program and its hook.
+#[derive(Clone, Copy, Debug)]
+struct Part {
     /// Name of the program in the object.
     program: &'static str,
     hook: Hook,
+    /// See [`Attached::hot`].
+    hot: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
 enum Hook {
     Tracepoint(&'static str),
     Fentry(&'static str),
+    Fexit(&'static str),
     Kprobe(&'static str),
+    Kretprobe(&'static str),
 }
 
 impl Hook {
-    fn tier(self) -> Tier {
+    fn target(self) -> &'static str {
         match self {
-            Self::Tracepoint(_) => Tier::Tracepoint,
-            Self::Fentry(_) => Tier::Fentry,
-            Self::Kprobe(_) => Tier::Kprobe,
+            Self::Tracepoint(name)
+            | Self::Fentry(name)
+            | Self::Fexit(name)
+            | Self::Kprobe(name)
+            | Self::Kretprobe(name) => name,
         }
     }
 }
 
-impl std::fmt::Display for Hook {
+/// `fentry:` and what is hooked, once each.
+impl std::fmt::Display for Candidate {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Tracepoint(name) => write!(f, "tp_btf:{name}"),
-            Self::Fentry(name) => write!(f, "fentry:{name}"),
-            Self::Kprobe(name) => write!(f, "kprobe:{name}"),
-        }
+        let mut targets: Vec<_> = self.parts.iter().map(|p| p.hook.target()).collect();
+        let mut seen = Vec::new();
+        targets.retain(|target| !seen.contains(target) && (seen.push(*target), true).1);
+        let kind = match self.tier {
+            Tier::Fentry => "fentry",
+            Tier::Kprobe => "kprobe",
+            Tier::Tracepoint => "tp_btf",
+        };
+        write!(f, "{kind}:{}", targets.join("+"))
     }
 }
 
-struct Wanted {
-    name: &'static str,
-    /// Without it there is nothing to trace.
-    required: bool,
-    candidates: &'static [Candidate],
-    /// See [`Signal::second`].
-    second: Option<Candidate>,
+/// Attaches signals' programs, and remembers which.
+pub(super) struct Attacher<'a> {
+    pub objects: &'a mut Objects,
+    pub globals: &'a mut Globals,
+    pub btf: &'a Btf,
+    pub prototypes: &'a Prototypes,
+    /// None of a better tier.
+    pub tier: Tier,
+    attached: Vec<(Object, &'static str)>,
 }
 
-const fn tracepoint(name: &'static str) -> Candidate {
-    Candidate { program: name, hook: Hook::Tracepoint(name) }
-}
+impl<'a> Attacher<'a> {
+    pub fn new(
+        objects: &'a mut Objects,
+        globals: &'a mut Globals,
+        btf: &'a Btf,
+        prototypes: &'a Prototypes,
+        tier: Tier,
+    ) -> Self {
+        Self { objects, globals, btf, prototypes, tier, attached: Vec::new() }
+    }
 
-/// Everything that tracing connections needs, in the order of attachment: what makes timelines comes last, so that nothing
-/// that belongs to a transition is missed once transitions are seen.
-const WANTED: &[Wanted] = &[
-    Wanted {
-        name: "accept",
-        required: false,
-        candidates: &[
-            Candidate { program: "sock_graft_fentry", hook: Hook::Fentry("security_sock_graft") },
-            Candidate { program: "sock_graft_kprobe", hook: Hook::Kprobe("security_sock_graft") },
-            Candidate { program: "sys_exit", hook: Hook::Tracepoint("sys_exit") },
-        ],
-        second: None,
-    },
-    Wanted { name: "destroy", required: false, candidates: &[tracepoint("tcp_destroy_sock")], second: None },
-    Wanted { name: "reset_sent", required: false, candidates: &[tracepoint("tcp_send_reset")], second: None },
-    Wanted { name: "reset_received", required: false, candidates: &[tracepoint("tcp_receive_reset")], second: None },
-    Wanted { name: "retransmit", required: false, candidates: &[tracepoint("tcp_retransmit_skb")], second: None },
-    Wanted {
-        name: "synack_retransmit",
-        required: false,
-        candidates: &[tracepoint("tcp_retransmit_synack")],
-        second: None,
-    },
-    Wanted { name: "error", required: false, candidates: &[tracepoint("inet_sk_error_report")], second: None },
-    Wanted {
-        name: "state",
-        required: true,
-        candidates: &[tracepoint("inet_sock_set_state")],
-        second: Some(Candidate {
-            program: "inet_sock_set_state_nested",
-            hook: Hook::Tracepoint("inet_sock_set_state"),
-        }),
-    },
-];
-
-/// Names of the programs by their number in the loss counters.
-pub const PROGRAMS: [&str; program::COUNT] = {
-    let mut names = [""; program::COUNT];
-    names[program::INET_SOCK_SET_STATE] = "inet_sock_set_state";
-    names[program::TCP_DESTROY_SOCK] = "tcp_destroy_sock";
-    names[program::TCP_SEND_RESET] = "tcp_send_reset";
-    names[program::TCP_RECEIVE_RESET] = "tcp_receive_reset";
-    names[program::TCP_RETRANSMIT_SKB] = "tcp_retransmit_skb";
-    names[program::TCP_RETRANSMIT_SYNACK] = "tcp_retransmit_synack";
-    names[program::INET_SK_ERROR_REPORT] = "inet_sk_error_report";
-    names[program::ACCEPT] = "accept";
-    names[program::HALF_OPEN] = "half_open";
-    names[program::SYN_OUTCOME] = "syn_outcome";
-    names[program::ACCEPT_QUEUE] = "accept_queue";
-    names[program::OVERFLOW] = "overflow";
-    names[program::COOKIES] = "cookies";
-    names[program::FAST_OPEN] = "fast_open";
-    names[program::MIGRATION] = "migration";
-    names[program::TIME_WAIT] = "time_wait";
-    names
-};
-
-/// Attach the best candidate of every signal, none of a better tier than `tier`.
-///
-/// # Errors
-/// A required signal without a working candidate.
-pub(super) fn attach_all(ebpf: &mut Ebpf, btf: &Btf, tier: Tier) -> Result<Vec<Signal>, Error> {
-    let mut signals = Vec::with_capacity(WANTED.len());
-    for wanted in WANTED {
-        let mut signal = Signal { name: wanted.name, hook: None, refused: Vec::new(), ..Signal::default() };
-        let mut last = None;
-        for candidate in wanted.candidates {
-            if candidate.hook.tier() < tier {
-                signal.refused.push((candidate.hook.to_string(), format!("passed over by --tier {tier}")));
-                continue;
+    /// Attach the best candidates of the signals about queues. Those that tracepoints serve are hot hooks: they are tried last, and only
+    /// if `hot`. What only the kernel's counters tell needs no program.
+    ///
+    /// # Errors
+    /// Objects that do not fit each other or this program.
+    pub fn queues(&mut self, hot: bool) -> Result<Vec<Signal>, Error> {
+        let mut signals = Vec::with_capacity(QUEUES.len());
+        for wanted in QUEUES {
+            let mut signal = Signal { name: wanted.name, ..Signal::default() };
+            self.best(wanted, |tier| tier < Tier::Tracepoint, &mut signal)?;
+            signals.push(signal);
+        }
+        if hot {
+            self.tracepoints(&mut signals)?;
+            for (signal, wanted) in signals.iter_mut().zip(QUEUES).filter(|(signal, _)| signal.hook.is_none()) {
+                signal.hook = wanted.counters.map(|counters| format!("counters:{counters}"));
             }
-            let program = ebpf.program_mut(candidate.program).ok_or_else(|| Error::missing(candidate.program))?;
-            match attach(program, candidate.hook, btf) {
+        }
+        for object in [Object::Fentry, Object::Kprobe, Object::Tracepoint] {
+            if !self.attached.iter().any(|(o, _)| *o == object) {
+                self.objects.close(object);
+            }
+        }
+        Ok(signals)
+    }
+
+    /// The last tier, for the signals that no better one serves. One program serves several of them: what a better tier tells already
+    /// is switched off in it.
+    fn tracepoints(&mut self, signals: &mut [Signal]) -> Result<(), Error> {
+        let open = |need: Need| {
+            signals.iter().zip(QUEUES).any(|(signal, wanted)| {
+                signal.hook.is_none()
+                    && wanted.rides_on.is_none()
+                    && wanted.candidates.iter().any(|c| c.needs.contains(&need))
+            })
+        };
+        if !signals.iter().any(|s| s.hook.is_none()) {
+            return Ok(());
+        }
+        let (half_open, time_wait) = (open(Need::ReqskTimer), open(Need::TwTimer));
+        let addresses =
+            super::symbols::addresses(super::symbols::KALLSYMS, [Need::ReqskTimer.symbol(), Need::TwTimer.symbol()]);
+        let [reqsk, tw] = addresses.unwrap_or_default();
+        self.globals.reqsk_timer = reqsk.filter(|_| half_open).unwrap_or(0);
+        self.globals.tw_timer = tw.filter(|_| time_wait).unwrap_or(0);
+        let mut served = Vec::new();
+        for (signal, wanted) in signals.iter_mut().zip(QUEUES).filter(|(signal, _)| signal.hook.is_none()) {
+            match wanted.rides_on {
+                Some(carrier) if !served.contains(&carrier) => {
+                    let tracepoints = wanted.candidates.iter().filter(|c| c.tier == Tier::Tracepoint);
+                    let why = || format!("better hooks serve {carrier}, whose tracepoints would tell");
+                    signal.refused.extend(tracepoints.map(|c| (c.to_string(), why())));
+                }
+                _ => self.best(wanted, |tier| tier == Tier::Tracepoint, signal)?,
+            }
+            if signal.hook.is_some() {
+                served.push(signal.name);
+            }
+        }
+        Ok(())
+    }
+
+    /// Attach the best candidates of what tracing connections needs, or, with `listeners_only`, of the part that is about listeners.
+    ///
+    /// # Errors
+    /// A required signal without a working candidate.
+    pub fn connections(&mut self, listeners_only: bool) -> Result<Vec<Signal>, Error> {
+        let mut signals = Vec::with_capacity(CONNECTIONS.len());
+        for wanted in CONNECTIONS.iter().filter(|w| w.listeners || !listeners_only) {
+            let mut signal = Signal { name: wanted.name, ..Signal::default() };
+            self.best(wanted, |_| true, &mut signal)?;
+            if signal.hook.is_none() && wanted.required {
+                let reason = signal.refused.pop().map_or_else(String::new, |(_, reason)| reason);
+                return Err(Error::Signal { signal: wanted.name, reason });
+            }
+            if let (Some(second), true) = (wanted.second, signal.hook.is_some()) {
+                self.second(second, &mut signal)?;
+            }
+            signals.push(signal);
+        }
+        Ok(signals)
+    }
+
+    /// Without it more runs are missed, and counted as such; `doctor` says why.
+    fn second(&mut self, second: Part, signal: &mut Signal) -> Result<(), Error> {
+        match self.part(Object::Core, second)? {
+            Ok(()) => signal.second = Some(second.program),
+            Err(reason) => {
+                signal.refused.push((format!("a second tp_btf:{}", second.hook.target()), reason));
+            }
+        }
+        Ok(())
+    }
+
+    /// Try the candidates of some tiers in order.
+    fn best(&mut self, wanted: &Wanted, tiers: impl Fn(Tier) -> bool, signal: &mut Signal) -> Result<(), Error> {
+        for candidate in wanted.candidates.iter().filter(|c| tiers(c.tier)) {
+            match self.candidate(candidate)? {
                 Ok(()) => {
-                    signal.hook = Some(candidate.hook.to_string());
-                    signal.program = Some(candidate.program);
-                    attach_second(ebpf, wanted.second, btf, &mut signal)?;
-                    break;
+                    signal.hook = Some(candidate.to_string());
+                    signal.tier = Some(candidate.tier);
+                    signal.exact = candidate.tier < Tier::Tracepoint || wanted.exact_by_tracepoint;
+                    let object = candidate.object;
+                    signal.programs =
+                        candidate.parts.iter().map(|p| Attached { object, program: p.program, hot: p.hot }).collect();
+                    return Ok(());
                 }
-                Err(error) => {
-                    signal.refused.push((candidate.hook.to_string(), reason(&error)));
-                    last = Some(error);
-                }
+                Err(reason) => signal.refused.push((candidate.to_string(), reason)),
             }
         }
-        if let (true, None, Some(error)) = (wanted.required, &signal.hook, last) {
-            return Err(Error::Signal { signal: wanted.name, reason: reason(&error) });
-        }
-        signals.push(signal);
+        Ok(())
     }
-    Ok(signals)
+
+    /// All of a candidate's programs or none; why not.
+    fn candidate(&mut self, candidate: &Candidate) -> Result<Result<(), String>, Error> {
+        if candidate.tier < self.tier {
+            return Ok(Err(format!("passed over by --tier {}", self.tier)));
+        }
+        if let Some(need) = candidate.needs.iter().find(|need| !need.is_met(self.globals)) {
+            return Ok(Err(need.reason()));
+        }
+        for part in candidate.parts {
+            let target = part.hook.target();
+            let refusal = match part.hook {
+                Hook::Tracepoint(_) => self.prototypes.refuse_tracepoint(target),
+                _ => self.prototypes.refuse_function(target),
+            };
+            if let Some(refusal) = refusal {
+                return Ok(Err(one_of(candidate, target, refusal)));
+            }
+        }
+        self.objects.open(candidate.object, self.globals, self.btf)?;
+        let before = self.attached.len();
+        for part in candidate.parts {
+            if let Err(reason) = self.part(candidate.object, *part)? {
+                for (object, program) in self.attached.drain(before..) {
+                    detach(self.objects.program_mut(object, program)?);
+                }
+                return Ok(Err(one_of(candidate, part.hook.target(), reason)));
+            }
+        }
+        Ok(Ok(()))
+    }
+
+    /// Load and attach a program, unless another signal did.
+    fn part(&mut self, object: Object, part: Part) -> Result<Result<(), String>, Error> {
+        if self.attached.contains(&(object, part.program)) {
+            return Ok(Ok(()));
+        }
+        let program = self.objects.program_mut(object, part.program)?;
+        Ok(match attach(program, part.hook, self.btf) {
+            Ok(()) => {
+                self.attached.push((object, part.program));
+                Ok(())
+            }
+            Err(error) => {
+                // It may be loaded and not attached.
+                detach(program);
+                Err(why::reason(&error))
+            }
+        })
+    }
 }
 
-/// Without it more runs are missed, and counted as such; `doctor` says why.
-fn attach_second(ebpf: &mut Ebpf, second: Option<Candidate>, btf: &Btf, signal: &mut Signal) -> Result<(), Error> {
-    let Some(second) = second else { return Ok(()) };
-    let program = ebpf.program_mut(second.program).ok_or_else(|| Error::missing(second.program))?;
-    match attach(program, second.hook, btf) {
-        Ok(()) => signal.second = Some(second.program),
-        Err(error) => signal.refused.push((format!("a second {}", second.hook), reason(&error))),
-    }
-    Ok(())
+/// Names the hook that spoils a candidate of several.
+fn one_of(candidate: &Candidate, target: &str, reason: String) -> String {
+    if candidate.parts.iter().all(|p| p.hook.target() == target) { reason } else { format!("{target}: {reason}") }
+}
+
+/// Detach and unload. Nothing can be done about a failure, and closing the object does the rest.
+fn detach(program: &mut Program) {
+    let _ = match program {
+        Program::FEntry(p) => p.unload(),
+        Program::FExit(p) => p.unload(),
+        Program::KProbe(p) => p.unload(),
+        Program::BtfTracePoint(p) => p.unload(),
+        _ => Ok(()),
+    };
 }
 
 fn attach(program: &mut Program, hook: Hook, btf: &Btf) -> Result<(), ProgramError> {
@@ -209,7 +352,12 @@ fn attach(program: &mut Program, hook: Hook, btf: &Btf) -> Result<(), ProgramErr
             p.load(name, btf)?;
             p.attach().map(drop)
         }
-        Hook::Kprobe(name) => {
+        Hook::Fexit(name) => {
+            let p: &mut FExit = program.try_into()?;
+            p.load(name, btf)?;
+            p.attach().map(drop)
+        }
+        Hook::Kprobe(name) | Hook::Kretprobe(name) => {
             let p: &mut KProbe = program.try_into()?;
             p.load()?;
             p.attach(name, 0).map(drop)
@@ -217,35 +365,5 @@ fn attach(program: &mut Program, hook: Hook, btf: &Btf) -> Result<(), ProgramErr
     }
 }
 
-/// Why a candidate does not work, in a few words. The classes are those that were seen: a missing symbol is a BTF error, a
-/// program type that the kernel refuses leaves the verifier's log empty, a kernel without kprobes has no device for them.
-fn reason(error: &ProgramError) -> String {
-    match error {
-        ProgramError::Btf(_) => "this kernel has no such symbol".to_owned(),
-        ProgramError::LoadError { io_error, verifier_log } => {
-            let log = verifier_log.to_string();
-            let footer = ["processed ", "stack depth ", "verification time "];
-            match log.lines().rev().find(|line| !line.is_empty() && !footer.iter().any(|f| line.starts_with(f))) {
-                Some(line) => format!("refused by the verifier: {line}"),
-                None => format!("refused by this kernel: {}", plain(io_error)),
-            }
-        }
-        ProgramError::KProbeError(error) => format!("cannot be attached: {}", root(error)),
-        other => format!("cannot be attached: {}", root(other)),
-    }
-}
-
-/// The innermost error.
-fn root(error: &dyn std::error::Error) -> String {
-    let mut inner = error;
-    while let Some(source) = inner.source() {
-        inner = source;
-    }
-    plain(inner)
-}
-
-/// The system's words without `(os error 2)`.
-fn plain(error: &dyn std::error::Error) -> String {
-    let text = error.to_string();
-    text.split_once(" (os error").map_or(text.as_str(), |(words, _)| words).to_owned()
-}
+#[cfg(test)]
+mod tests;

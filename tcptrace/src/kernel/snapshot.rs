@@ -159,7 +159,7 @@ impl Iterators {
 }
 
 /// Load an iterator and keep its link open past the objects of aya.
-fn link(ebpf: &mut Ebpf, btf: &Btf, program: &'static str, target: &str) -> Result<OwnedFd, Error> {
+pub(super) fn link(ebpf: &mut Ebpf, btf: &Btf, program: &'static str, target: &str) -> Result<OwnedFd, Error> {
     let iter: &mut Iter = ebpf
         .program_mut(program)
         .ok_or_else(|| Error::missing(program))?
@@ -188,9 +188,14 @@ fn bpf<T>(command: libc::c_long, attr: &T) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
 }
 
+/// A new run of an iterator, to be read.
+pub(super) fn open(link: &OwnedFd) -> io::Result<File> {
+    bpf(BPF_ITER_CREATE, &IterCreate { link_fd: link.as_raw_fd() as u32, flags: 0 }).map(File::from)
+}
+
 /// Run an iterator once.
 fn read(link: &OwnedFd) -> io::Result<Vec<u8>> {
-    let mut file = File::from(bpf(BPF_ITER_CREATE, &IterCreate { link_fd: link.as_raw_fd() as u32, flags: 0 })?);
+    let mut file = open(link)?;
     let mut bytes = Vec::new();
     file.read_to_end(&mut bytes)?;
     Ok(bytes)
@@ -222,7 +227,7 @@ fn append(bytes: &[u8], taken: &mut Taken) -> bool {
 
 /// Enter a namespace by `path`, or by what `again` finds if that is gone: its process may have ended while others live in it.
 /// None: nothing leads into it any more, so it has no sockets.
-fn reach(
+pub(super) fn reach(
     mut path: PathBuf,
     mut again: impl FnMut() -> Option<PathBuf>,
     mut enter: impl FnMut(&Path) -> io::Result<()>,
@@ -247,7 +252,7 @@ fn reach(
 }
 
 /// Every network namespace that can be found, or those of them that are `wanted`: inode number → a path that leads into it.
-fn namespaces(wanted: &[u32]) -> BTreeMap<u32, PathBuf> {
+pub(super) fn namespaces(wanted: &[u32]) -> BTreeMap<u32, PathBuf> {
     let mut found = BTreeMap::new();
     let own = std::fs::metadata("/proc/self/ns/net").map(|meta| meta.dev()).ok();
     let mut add = |path: PathBuf| {
@@ -272,7 +277,7 @@ fn namespaces(wanted: &[u32]) -> BTreeMap<u32, PathBuf> {
 }
 
 /// Move the calling thread into network namespace `inum`, unless the path leads elsewhere by now: its process may have moved.
-fn enter(path: &Path, inum: u32) -> io::Result<()> {
+pub(super) fn enter(path: &Path, inum: u32) -> io::Result<()> {
     let file = File::open(path)?;
     if file.metadata()?.ino() as u32 != inum {
         return Err(io::Error::from_raw_os_error(libc::ENOENT));

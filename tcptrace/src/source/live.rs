@@ -14,6 +14,7 @@ use tokio::{
 
 use super::{
     Source,
+    intervals::Intervals,
     snapshots::{HOLD, Snapshots},
 };
 use crate::{
@@ -50,6 +51,8 @@ pub struct Live {
     wakeups: Vec<AsyncFd<RawFd>>,
     period: Interval,
     snapshots: Snapshots,
+    /// None: nothing is known about queues.
+    intervals: Option<Intervals>,
     audit: Audit,
     cgroups: Cgroups,
     clock_offset: i64,
@@ -99,9 +102,10 @@ impl Live {
             .collect::<Result<Vec<_>, _>>()?;
         let iterators = loaded.iterators.take().ok_or_else(|| Error::missing("iter_tcp"))?;
         let snapshots = Snapshots::start(iterators, settings.filter.netns.clone())?;
+        let intervals = loaded.sampler.take().map(Intervals::start).transpose()?;
         for signal in &loaded.signals {
             start.signals.push((signal.name.to_owned(), signal.hook.clone().unwrap_or_else(|| "none".to_owned())));
-            if signal.hook.is_none() {
+            if signal.hook.is_none() || !signal.exact {
                 start.degraded.push(signal.name.to_owned());
             }
         }
@@ -113,6 +117,7 @@ impl Live {
             wakeups,
             period,
             snapshots,
+            intervals,
             audit: Audit::default(),
             cgroups: Cgroups::new(),
             clock_offset: 0,
@@ -178,16 +183,12 @@ impl Live {
     }
 
     fn end_fact(&self) -> fact::End {
-        let mut ran = (0, 0);
-        for signal in &self.loaded.signals {
-            let stats = audit::run_stats(&self.loaded, signal);
-            ran = (ran.0 + stats.time_ns, ran.1 + stats.count);
-        }
+        let ran = audit::run_stats(&self.loaded);
         let cpu = clock_gettime(ClockId::ProcessCPUTime);
         fact::End {
             records: self.merge.records,
             late: self.merge.late,
-            kernel_ns_per_event: ran.0.checked_div(ran.1),
+            kernel_ns_per_event: ran.time_ns.checked_div(ran.count),
             collector_cpu_us: cpu.tv_sec as u64 * 1_000_000 + cpu.tv_nsec as u64 / 1000,
             peak_rate: self.rate.peak,
         }
@@ -221,10 +222,20 @@ impl Source for Live {
         self.drain(frames);
         let now = monotonic();
         self.cgroups.tell(frames, before);
+        if let Some(intervals) = &mut self.intervals {
+            intervals.watch(frames, before);
+            // Behind the rows of a snapshot.
+            if !self.snapshots.is_running() {
+                intervals.poll(now, frames);
+            }
+        }
         if now >= self.next_second || self.phase == Phase::Stopping {
             self.each_second(now, frames);
         }
         if self.phase == Phase::Stopping && !self.more && !self.snapshots.is_running() {
+            if let Some(intervals) = &mut self.intervals {
+                intervals.finish(frames);
+            }
             let now = monotonic();
             frames.push_fact(fact::kind::END, now, &self.end_fact());
             self.phase = Phase::Ended;

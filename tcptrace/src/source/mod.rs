@@ -3,6 +3,7 @@
 use std::future::Future;
 
 mod file;
+mod intervals;
 pub mod live;
 mod snapshots;
 

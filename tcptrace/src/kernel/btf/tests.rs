@@ -120,6 +120,36 @@ fn sample() -> Builder {
     b
 }
 
+/// `struct sock *f(const struct sock *, bool, struct unnamed by value, int *)` and a tracepoint.
+#[test]
+fn prototypes_of_functions_and_tracepoints() {
+    use super::prototype::Type;
+    let mut b = Builder::default();
+    let int = b.int(4, 32);
+    let sock = b.structure("sock", 8, &[("one", int, 0, 0)]);
+    let constant = b.refer(kind::CONST, sock);
+    let (to_sock, to_const, to_int) = (b.refer(kind::PTR, sock), b.refer(kind::PTR, constant), b.refer(kind::PTR, int));
+    let flag = b.add("bool", kind::TYPEDEF << 24, int, &[]);
+    let proto = b.add("", kind::FUNC_PROTO << 24 | 4, to_sock, &[0, to_const, 0, flag, 0, sock, 0, to_int]);
+    b.add("wanted", kind::FUNC << 24, proto, &[]);
+    b.add("other", kind::FUNC << 24, proto, &[]);
+    // A type of the name is no function.
+    b.add("absent", kind::TYPEDEF << 24, int, &[]);
+    let void = b.refer(kind::PTR, 0);
+    let probe = b.add("", kind::FUNC_PROTO << 24 | 2, 0, &[0, void, 0, to_sock]);
+    let to_probe = b.refer(kind::PTR, probe);
+    b.add("btf_trace_event", kind::TYPEDEF << 24, to_probe, &[]);
+    let btf = b.btf();
+    let to = |name: &str| Type::Pointer(name.to_owned());
+    let functions = btf.functions(&["wanted", "absent"]).expect("sound");
+    assert_eq!(functions.keys().collect::<Vec<_>>(), ["wanted"]);
+    assert_eq!(functions["wanted"].args, [to("sock"), Type::Integer, Type::Other, to("")]);
+    assert_eq!(functions["wanted"].returns, to("sock"));
+    let tracepoints = btf.tracepoints(&["event", "missing"]).expect("sound");
+    assert_eq!(tracepoints.keys().collect::<Vec<_>>(), ["event"]);
+    assert_eq!((&tracepoints["event"].args[..], &tracepoints["event"].returns), (&[to("sock")][..], &Type::Void));
+}
+
 #[test]
 fn finds_members_wherever_they_are() {
     let btf = sample().btf();
@@ -222,6 +252,7 @@ fn exercise(data: Vec<u8>, asked: &[(&str, &str)]) {
             let _ = btf.field(structure, path);
         }
         let _ = btf.has_function("tcp_check_req");
+        let _ = (btf.functions(&["tcp_check_req", "f"]), btf.tracepoints(&["event"]));
         let _ = btf.enumerator("", "DROP");
     }
 }

@@ -6,11 +6,12 @@ use crate::kernel::facts::{Capabilities, Sysctl};
 fn sound() -> Report {
     let sysctl = |name: &str, value: &str, decides| Sysctl { name: name.to_owned(), value: value.to_owned(), decides };
     let signal = |name: &'static str, hook: &str, refused: &[(&str, &str)]| Signal {
-        program: None,
-        second: None,
         name,
         hook: (!hook.is_empty()).then(|| hook.to_owned()),
+        tier: Some(Tier::Tracepoint),
+        exact: true,
         refused: refused.iter().map(|&(h, r)| (h.to_owned(), r.to_owned())).collect(),
+        ..Signal::default()
     };
     Report {
         facts: Facts {
@@ -83,6 +84,26 @@ fn degraded() {
         reason: "4 bytes wide here".to_owned(),
     }];
     insta::assert_snapshot!(report.text(false));
+}
+
+/// A hook that sees less, one that costs something, and one that is no hook.
+#[test]
+fn sampled() {
+    let mut report = sound();
+    let signal = &mut report.signals[1];
+    signal.exact = false;
+    signal.costs = vec![
+        Cost { program: "timer_start", hits_per_second: 1234.4, ns_per_hit: Some(61.6) },
+        Cost { program: "timer_cancel", hits_per_second: 0.0, ns_per_hit: None },
+    ];
+    report.signals.push(Signal {
+        name: "syn_outcome",
+        hook: Some("counters:ListenDrops".to_owned()),
+        refused: vec![("fentry:tcp_conn_request".to_owned(), "its argument 3 is not a struct sock * here".to_owned())],
+        ..Signal::default()
+    });
+    insta::assert_snapshot!(report.text(false));
+    insta::assert_snapshot!("sampled_json", report.json("2026-01-02T03:04:05.000000006Z", 7));
 }
 
 #[test]

@@ -100,6 +100,11 @@ impl Tracer {
         tracer
     }
 
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.running.pid()
+    }
+
     /// Wait until a line was printed that `wanted` takes.
     pub fn wait_for(&self, what: &str, wanted: impl Fn(&Value) -> bool) {
         let mut seen = 0;

@@ -1,0 +1,124 @@
+//! bpf(2) where aya has no call for it: batch look-ups, single updates and deletions, run statistics.
+
+use std::{
+    io,
+    os::fd::{AsFd, AsRawFd as _, FromRawFd as _, OwnedFd},
+};
+
+const MAP_LOOKUP_ELEM: libc::c_long = 1;
+const MAP_UPDATE_ELEM: libc::c_long = 2;
+const MAP_DELETE_ELEM: libc::c_long = 3;
+const MAP_LOOKUP_BATCH: libc::c_long = 24;
+const ENABLE_STATS: libc::c_long = 32;
+
+/// The members of `union bpf_attr` for one element.
+#[repr(C)]
+struct Element {
+    map_fd: u32,
+    reserved: u32,
+    key: u64,
+    value: u64,
+    flags: u64,
+}
+
+/// The member `batch`.
+#[repr(C)]
+struct Batch {
+    in_batch: u64,
+    out_batch: u64,
+    keys: u64,
+    values: u64,
+    count: u32,
+    map_fd: u32,
+    elem_flags: u64,
+    flags: u64,
+}
+
+/// The member `enable_stats`.
+#[repr(C)]
+struct EnableStats {
+    kind: u32,
+}
+
+fn call<T>(command: libc::c_long, attr: &mut T) -> io::Result<i32> {
+    // SAFETY: every caller hands over what bpf(2) documents for its command, with buffers that outlive the call.
+    let result = unsafe { libc::syscall(libc::SYS_bpf, command, core::ptr::from_mut(attr), size_of::<T>()) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result as i32) }
+}
+
+fn element(map: &impl AsFd, key: u64, value: u64) -> Element {
+    Element { map_fd: map.as_fd().as_raw_fd() as u32, reserved: 0, key, value, flags: 0 }
+}
+
+/// Set element 0 of an array of u32.
+pub(super) fn set_u32(map: &impl AsFd, value: u32) -> io::Result<()> {
+    let key = 0u32;
+    let mut attr = element(map, (&raw const key).addr() as u64, (&raw const value).addr() as u64);
+    call(MAP_UPDATE_ELEM, &mut attr).map(drop)
+}
+
+/// Element 0 of an array of u32.
+pub(super) fn get_u32(map: &impl AsFd) -> io::Result<u32> {
+    let (key, mut value) = (0u32, 0u32);
+    let mut attr = element(map, (&raw const key).addr() as u64, (&raw mut value).addr() as u64);
+    call(MAP_LOOKUP_ELEM, &mut attr)?;
+    Ok(value)
+}
+
+/// Delete an element; one that is not there is none.
+pub(super) fn delete(map: &impl AsFd, key: u64) -> io::Result<()> {
+    let mut attr = element(map, (&raw const key).addr() as u64, 0);
+    match call(MAP_DELETE_ELEM, &mut attr) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+        _ => Ok(()),
+    }
+}
+
+/// Every entry of a hash map with keys of 8 bytes and values of `words` words (of a per-CPU map: of all CPUs together). `entry` gets
+/// key and value. An entry that comes or goes meanwhile may be missed or not; none comes twice.
+pub(super) fn for_each(map: &impl AsFd, words: usize, mut entry: impl FnMut(u64, &[u64])) -> io::Result<()> {
+    // A call gives whole buckets: fewer than the longest chain is refused, and then more are asked for.
+    let mut room = 64usize;
+    let (mut keys, mut values) = (vec![0u64; room], vec![0u64; room * words]);
+    // A hash map's position is the number of a bucket.
+    let mut position: Option<u32> = None;
+    loop {
+        let (from, mut to) = (position.unwrap_or(0), 0u32);
+        let mut attr = Batch {
+            in_batch: if position.is_some() { (&raw const from).addr() as u64 } else { 0 },
+            out_batch: (&raw mut to).addr() as u64,
+            keys: keys.as_mut_ptr().addr() as u64,
+            values: values.as_mut_ptr().addr() as u64,
+            count: room as u32,
+            map_fd: map.as_fd().as_raw_fd() as u32,
+            elem_flags: 0,
+            flags: 0,
+        };
+        let last = match call(MAP_LOOKUP_BATCH, &mut attr) {
+            Ok(_) => false,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => true,
+            Err(e) if e.raw_os_error() == Some(libc::ENOSPC) && room < 1 << 16 => {
+                room *= 4;
+                keys.resize(room, 0);
+                values.resize(room * words, 0);
+                continue;
+            }
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+            Err(e) => return Err(e),
+        };
+        for (key, value) in keys.iter().zip(values.chunks_exact(words)).take(attr.count as usize) {
+            entry(*key, value);
+        }
+        if last {
+            return Ok(());
+        }
+        position = Some(to);
+    }
+}
+
+/// Let the kernel count runs and run times of all programs for as long as the descriptor is open.
+pub(super) fn run_statistics() -> io::Result<OwnedFd> {
+    let fd = call(ENABLE_STATS, &mut EnableStats { kind: 0 })?;
+    // SAFETY: a new descriptor that nobody else knows.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}

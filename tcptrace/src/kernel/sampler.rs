@@ -1,0 +1,253 @@
+//! Listeners at the end of an interval: the kernel's iterator in every namespace that has some, our totals, and the kernel's counters
+//! in, frames out. Runs on a thread of its own, which it moves between network namespaces.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    fs::File,
+    io::{self, Read as _},
+    os::fd::OwnedFd,
+    path::PathBuf,
+    sync::mpsc,
+    time::Duration,
+};
+
+use rustix::time::{ClockId, clock_gettime};
+use tcptrace_common::{
+    queue::{ListenerSample, ListenerStats, ListenerTotals},
+    record::{Head, kind},
+};
+use zerocopy::{FromBytes as _, IntoBytes as _};
+
+use super::{
+    Error, counters,
+    listeners::{Listeners, Totals},
+    load::Settings,
+    objects::Objects,
+    snapshot,
+};
+use crate::frame::{Frames, fact};
+
+/// How often all namespaces are looked at, those without listeners too, nanoseconds.
+const SCAN: u64 = 10_000_000_000;
+/// A half-open request of a listener that is gone counts when its timer ends it: within 63 s, by default.
+const LINGER: u64 = 70_000_000_000;
+
+/// See the module.
+pub struct Sampler {
+    iterator: OwnedFd,
+    listeners: Listeners,
+    /// Restricts the namespaces; empty: all.
+    wanted: Vec<u32>,
+    /// See [`fact::Interval::exact`].
+    exact: bool,
+    /// How often to ask.
+    pub interval: Duration,
+    /// A path into each namespace: an open file would keep the namespace alive.
+    paths: BTreeMap<u32, PathBuf>,
+    /// Namespaces that have listeners, as far as is known.
+    inhabited: BTreeSet<u32>,
+    next_scan: u64,
+    /// End of the last interval; 0: none yet.
+    last: u64,
+    fates: HashMap<u64, Fate>,
+}
+
+/// What a [`Sampler`] can be told.
+pub enum Ask {
+    /// End the interval.
+    Sample,
+    /// A process began to listen in a namespace.
+    Listens {
+        /// Inode number of the namespace.
+        netns: u32,
+        /// The process.
+        pid: u32,
+    },
+}
+
+/// What became of a listener that has totals.
+struct Fate {
+    totals: ListenerTotals,
+    /// Namespace and half-open requests when a row told of it last; None: none ever did.
+    row: Option<(u32, u32)>,
+    /// When it was there last, or its totals changed.
+    since: u64,
+    /// Readings since then.
+    still: u32,
+}
+
+/// What the namespaces' listeners look like.
+#[derive(Default)]
+struct Rows {
+    frames: Frames,
+    /// Cookie → namespace, half-open requests.
+    listeners: HashMap<u64, (u32, u32)>,
+    counters: Vec<fact::Netns>,
+    /// Namespaces that could be read.
+    read: BTreeSet<u32>,
+    /// Some namespace could not.
+    blind: bool,
+    /// All were tried.
+    scanned: bool,
+}
+
+impl Sampler {
+    /// `iterator` is the link of the program `iter_listeners`; `exact` as in [`fact::Interval`].
+    pub(super) fn new(iterator: OwnedFd, objects: &Objects, settings: &Settings, exact: bool) -> Result<Self, Error> {
+        Ok(Self {
+            iterator,
+            listeners: Listeners::new(objects)?,
+            wanted: settings.filter.netns.clone(),
+            exact,
+            interval: settings.interval,
+            paths: BTreeMap::new(),
+            inhabited: BTreeSet::new(),
+            next_scan: 0,
+            last: 0,
+            fates: HashMap::new(),
+        })
+    }
+
+    /// Do as asked until nobody asks any more. Every [`Ask::Sample`] is answered: with the rows, counts and counters of an interval, its
+    /// end last; or with nothing, where the kernel did not let them be read.
+    pub fn run(mut self, asked: &mpsc::Receiver<Ask>, answer: &mpsc::Sender<Frames>) {
+        for ask in asked {
+            match ask {
+                Ask::Listens { netns, pid } => {
+                    if self.wanted.is_empty() || self.wanted.contains(&netns) {
+                        self.paths.insert(netns, format!("/proc/{pid}/ns/net").into());
+                        self.inhabited.insert(netns);
+                    }
+                }
+                Ask::Sample => {
+                    if answer.send(self.sample().unwrap_or_default()).is_err() {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    fn sample(&mut self) -> io::Result<Frames> {
+        let ended = self.listeners.epoch()?;
+        let first = self.last == 0;
+        if first {
+            // Nothing is counted before: from here on our counts and the kernel's go together.
+            self.listeners.begin(ended.wrapping_add(1))?;
+        }
+        let before = self.listeners.read(ended)?;
+        let rows = self.rows(monotonic());
+        if !first {
+            self.listeners.begin(ended.wrapping_add(1))?;
+        }
+        let after = self.listeners.read(ended)?;
+        let now = monotonic();
+        let interval = fact::Interval {
+            interval_us: if first { 0 } else { now.saturating_sub(self.last) / 1000 },
+            exact: self.exact,
+            rest: before.iter().map(|(c, (t, _))| (c, t)).eq(after.iter().map(|(c, (t, _))| (c, t))),
+        };
+        self.last = now;
+        self.bury(&after, &rows, now);
+        let mut frames = rows.frames;
+        for (cookie, (totals, window)) in after {
+            let head = Head { ts: now, sock: cookie, kind: kind::LISTENER_STATS, ..Head::default() };
+            frames.push(0, ListenerStats { head, totals, window }.as_bytes());
+        }
+        for netns in &rows.counters {
+            frames.push_fact(fact::kind::NETNS, now, netns);
+        }
+        frames.push_fact(fact::kind::INTERVAL, now, &interval);
+        Ok(frames)
+    }
+
+    /// Enter every namespace that has listeners, or from time to time every one.
+    fn rows(&mut self, now: u64) -> Rows {
+        let scanned = now >= self.next_scan;
+        if scanned {
+            self.next_scan = now + SCAN;
+            self.paths = snapshot::namespaces(&self.wanted);
+            self.inhabited = self.paths.keys().copied().collect();
+        }
+        let mut rows = Rows { scanned, ..Rows::default() };
+        for inum in std::mem::take(&mut self.inhabited) {
+            match self.visit(inum, &mut rows) {
+                // The counters of one without listeners say nothing about any.
+                Ok(true) => drop(self.inhabited.insert(inum)),
+                Ok(false) => {}
+                // It vanished, or will be found again by the next scan.
+                Err(_) => rows.blind = true,
+            }
+        }
+        rows
+    }
+
+    /// Listeners and counters of one namespace; false: it has no listeners.
+    fn visit(&self, inum: u32, rows: &mut Rows) -> io::Result<bool> {
+        let path = self.paths.get(&inum).cloned().ok_or(io::ErrorKind::NotFound)?;
+        let again = || snapshot::namespaces(&[inum]).remove(&inum);
+        snapshot::reach(path, again, |path| snapshot::enter(path, inum)).ok_or(io::ErrorKind::NotFound)??;
+        let bytes = read(&self.iterator)?;
+        let mut found = false;
+        let mut rest = bytes.as_slice();
+        while let Ok((sample, after)) = ListenerSample::read_from_prefix(rest) {
+            if sample.head.kind != kind::LISTENER {
+                break;
+            }
+            found = true;
+            rows.frames.push(0, sample.as_bytes());
+            rows.listeners.insert(sample.head.sock, (inum, sample.syn_queue));
+            rest = after;
+        }
+        rows.read.insert(inum);
+        if found || self.fates.values().any(|fate| fate.row.is_some_and(|(netns, _)| netns == inum)) {
+            rows.counters.push(fact::Netns { netns: inum, counters: counters::read()? });
+        }
+        Ok(found)
+    }
+
+    /// Delete the totals of listeners that are gone, once they were reported and change no more.
+    fn bury(&mut self, totals: &Totals, rows: &Rows, now: u64) {
+        for (&cookie, (totals, _)) in totals {
+            let row = rows.listeners.get(&cookie).copied();
+            let fate = self.fates.entry(cookie).or_insert(Fate { totals: *totals, row, since: now, still: 0 });
+            if row.is_some() {
+                fate.row = row;
+            }
+            // Where it was looked for in vain.
+            let missing = match fate.row {
+                Some((netns, _)) => rows.read.contains(&netns) || rows.scanned && !self.paths.contains_key(&netns),
+                None => rows.scanned && !rows.blind,
+            };
+            if row.is_some() || fate.totals != *totals || !missing && fate.row.is_some() {
+                (fate.totals, fate.since, fate.still) = (*totals, now, 0);
+            } else if missing {
+                fate.still += 1;
+            }
+        }
+        self.fates.retain(|&cookie, fate| {
+            let over = match fate.row {
+                Some((_, 0)) => fate.still > 0,
+                _ => fate.still > 0 && now >= fate.since + LINGER,
+            };
+            // One that is gone from the map is forgotten.
+            !(over && self.listeners.delete(cookie).is_ok()) && totals.contains_key(&cookie)
+        });
+    }
+}
+
+/// CLOCK_MONOTONIC, nanoseconds.
+fn monotonic() -> u64 {
+    let t = clock_gettime(ClockId::Monotonic);
+    t.tv_sec as u64 * 1_000_000_000 + t.tv_nsec as u64
+}
+
+/// Run the iterator. Its program stops it with EAGAIN behind the last listener: what follows are all connections of the host.
+fn read(link: &OwnedFd) -> io::Result<Vec<u8>> {
+    let mut file: File = snapshot::open(link)?;
+    let mut bytes = Vec::new();
+    match file.read_to_end(&mut bytes) {
+        Err(e) if e.kind() != io::ErrorKind::WouldBlock => Err(e),
+        _ => Ok(bytes),
+    }
+}

@@ -1,0 +1,93 @@
+//! Intervals: listeners and the kernel's counters, read on a thread of their own, put into the stream as they come.
+
+use std::{sync::mpsc, time::Duration};
+
+use tcptrace_common::{queue::Listen, record::kind};
+use zerocopy::FromBytes as _;
+
+use crate::{
+    frame::Frames,
+    kernel::{
+        Error,
+        sampler::{Ask, Sampler},
+    },
+};
+
+/// How long the last reading may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// See the module.
+pub(super) struct Intervals {
+    ask: mpsc::Sender<Ask>,
+    answer: mpsc::Receiver<Frames>,
+    /// CLOCK_MONOTONIC of the next reading.
+    next: u64,
+    interval: u64,
+    /// Asked, and not answered yet.
+    waiting: bool,
+}
+
+impl Intervals {
+    /// Begin with a reading: what the kernel's counters say at the start is not of the first interval.
+    ///
+    /// # Errors
+    /// [`Error::Load`]: no thread could be had.
+    pub fn start(sampler: Sampler) -> Result<Self, Error> {
+        let (ask, asked) = mpsc::channel();
+        let (answered, answer) = mpsc::channel();
+        let interval = u64::try_from(sampler.interval.as_nanos()).unwrap_or(u64::MAX);
+        std::thread::Builder::new()
+            .name("sampler".to_owned())
+            .spawn(move || sampler.run(&asked, &answered))
+            .map_err(|e| Error::load("starting the sampler", e))?;
+        let mut intervals = Self { ask, answer, next: 0, interval, waiting: false };
+        intervals.ask();
+        Ok(intervals)
+    }
+
+    fn ask(&mut self) {
+        // A sampler that is gone never answers, and is not asked again.
+        self.waiting = true;
+        let _ = self.ask.send(Ask::Sample);
+    }
+
+    /// Look for new listeners in the frames from `start` on: their namespaces may have had none.
+    pub fn watch(&self, frames: &Frames, start: usize) {
+        for record in frames.iter_from(start).filter(|record| record.get(16) == Some(&kind::LISTEN)) {
+            if let Ok((listen, _)) = Listen::read_from_prefix(record) {
+                let Listen { open, .. } = listen;
+                let _ = self.ask.send(Ask::Listens { netns: open.tuple.netns, pid: open.owner.pid });
+            }
+        }
+    }
+
+    /// Hand out a reading that is there, and ask for the next when it is time to.
+    pub fn poll(&mut self, now: u64, frames: &mut Frames) {
+        if self.waiting {
+            let Ok(answer) = self.answer.try_recv() else { return };
+            frames.extend(answer.as_bytes());
+            self.waiting = false;
+            // On a grid, unless readings take longer than that.
+            self.next = if self.next == 0 { now } else { self.next }.saturating_add(self.interval).max(now);
+        }
+        if now >= self.next {
+            self.ask();
+        }
+    }
+
+    /// The last reading.
+    pub fn finish(&mut self, frames: &mut Frames) {
+        if self.waiting {
+            self.receive(frames);
+        }
+        self.ask();
+        self.receive(frames);
+    }
+
+    fn receive(&mut self, frames: &mut Frames) {
+        if let Ok(answer) = self.answer.recv_timeout(PATIENCE) {
+            frames.extend(answer.as_bytes());
+        }
+        self.waiting = false;
+    }
+}
