@@ -6,7 +6,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Filter {
-    /// 1: only network namespaces in the map `NETNS`.
+    /// Only this network namespace, or [`Filter::SEVERAL`]: only those in the map `NETNS`.
     pub netns: u32,
     /// 1: only sockets whose ports are marked in the map `PORTS`.
     pub ports: u32,
@@ -50,6 +50,8 @@ pub struct Syscalls {
 impl Filter {
     /// Everything passes.
     pub const OFF: Self = Self { netns: 0, ports: 0, addrs: 0, pids: 0 };
+    /// In `netns`: look into the map. No namespace has this number: inode numbers of namespaces start far above.
+    pub const SEVERAL: u32 = 1;
 }
 
 /// Slots of the direct-mapped per-socket cache, a power of two.

@@ -2,7 +2,10 @@
 //! applies the same filter again.
 
 use aya_ebpf::maps::lpm_trie::Key;
-use tcptrace_common::{record::Tuple, settings::side};
+use tcptrace_common::{
+    record::Tuple,
+    settings::{Filter, side},
+};
 
 use crate::{
     maps::{ADDRS_V4, ADDRS_V6, FILTER, NETNS, PIDS, PORTS, SIDES, off},
@@ -19,8 +22,14 @@ pub fn in_netns(sk: *const u8) -> bool {
 
 #[inline(always)]
 fn in_netns_by<M: Memory>(sk: *const u8) -> bool {
-    // SAFETY: the entry is not read.
-    FILTER.load().netns == 0 || unsafe { NETNS.get(memory::netns::<M>(sk)) }.is_some()
+    // SAFETY: a `sock_common`; the map's entry is not read.
+    unsafe {
+        match FILTER.load().netns {
+            0 => true,
+            Filter::SEVERAL => NETNS.get(memory::netns::<M>(sk)).is_some(),
+            only => memory::netns::<M>(sk) == only,
+        }
+    }
 }
 
 /// May this socket matter? `lport` 0 and an unspecified address are "not yet known".

@@ -50,8 +50,14 @@ pub unsafe fn iter_listeners(ctx: *const IterTcp) -> i32 {
     // SAFETY: the iterator's context.
     unsafe {
         let (meta, skc) = ((*ctx).meta, (*ctx).sk_common);
-        if skc.is_null() || sock::state(skc) != tcp::LISTEN {
+        if skc.is_null() {
             return 0;
+        }
+        let state = sock::state(skc);
+        if state != tcp::LISTEN {
+            // The kernel goes through all listeners first (one that is being closed may be among them), then through every
+            // connection of the host: 1 ends the walk there, and the reader gets EAGAIN.
+            return i32::from(state != tcp::CLOSE);
         }
         let tp = sock::tcp(skc);
         if tp.is_null() || !sock::is_tcp(tp) {
