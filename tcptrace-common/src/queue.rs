@@ -118,7 +118,7 @@ pub const WAIT_BUCKETS: usize = 32;
 /// Registers of the estimator of distinct sources (HyperLogLog, 128 registers: 9 % standard error).
 pub const SOURCE_REGISTERS: usize = 128;
 
-/// Counts of one listener since the programs were attached, 272 bytes. In the kernel map: of one CPU.
+/// Counts of one listener since the programs were attached, 280 bytes. In the kernel map: of one CPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct ListenerTotals {
@@ -148,8 +148,10 @@ pub struct ListenerTotals {
     pub waits: [u32; WAIT_BUCKETS],
     /// Depth changes that were not seen, because their map entry could not be made.
     pub failed: u64,
-    /// Not used.
-    pub reserved: u64,
+    /// Of `dropped[SYN_QUEUE_FULL]`: SYNs that the `tcp_max_syn_backlog` rule dropped, which TCPReqQFullDrop leaves out.
+    pub by_rule: u64,
+    /// Children that were made and lost the race for their request, which PassiveOpens counts too.
+    pub phantoms: u64,
 }
 
 /// High-water marks of one interval, 144 bytes.
@@ -227,8 +229,8 @@ pub struct ListenerSample {
 const _: () = {
     assert!(size_of::<RequestEvent>() == 128);
     assert!(size_of::<Listen>() == 136);
-    assert!(size_of::<ListenerTotals>() == 272);
+    assert!(size_of::<ListenerTotals>() == 280);
     assert!(size_of::<Window>() == 144);
-    assert!(size_of::<ListenerStats>() == 440);
+    assert!(size_of::<ListenerStats>() == 448);
     assert!(size_of::<ListenerSample>() == 120);
 };

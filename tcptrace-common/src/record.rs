@@ -105,6 +105,8 @@ pub mod option {
     pub const DEFER_ACCEPT: u16 = 1 << 7;
     /// TCP_USER_TIMEOUT is set.
     pub const USER_TIMEOUT: u16 = 1 << 8;
+    /// The handshake was done with a SYN cookie; set by the collector.
+    pub const SYNCOOKIE: u16 = 1 << 9;
 }
 
 /// Starts every record, 24 bytes.

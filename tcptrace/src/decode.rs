@@ -2,6 +2,7 @@
 
 use serde::de::DeserializeOwned;
 use tcptrace_common::record::{self, Bound, Child, Closed, Established, Head, MiniSocket, Open, Owned, Socket, SynAck};
+use tcptrace_common::queue::{Listen, ListenerSample, ListenerStats, RequestEvent};
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
 use crate::frame::fact;
@@ -25,10 +26,16 @@ pub enum Event<'a> {
     SynAckRetransmit(&'a SynAck),
     Error(&'a Head),
     Found(&'a Socket),
+    RequestEvent(&'a RequestEvent),
+    Listen(&'a Listen),
+    TimeWaitBegin(&'a Head),
+    TimeWaitEnd(&'a Head),
     Socket(&'a Socket),
     Holder(&'a Owned),
     Request(&'a MiniSocket),
     TimeWait(&'a MiniSocket),
+    Listener(&'a ListenerSample),
+    ListenerStats(&'a ListenerStats),
     Start(Box<fact::Start>),
     Clock(fact::Clock),
     Snapshot(u64, fact::Snapshot),
@@ -36,6 +43,8 @@ pub enum Event<'a> {
     Tick(u64),
     End(u64, fact::End),
     Cgroup(fact::Cgroup),
+    Netns(u64, fact::Netns),
+    Interval(u64, fact::Interval),
 }
 
 /// Why a frame was not understood.
@@ -80,10 +89,16 @@ pub fn decode(record: &[u8]) -> Result<Event<'_>, Error> {
         record::kind::SYNACK_RETRANSMIT => Event::SynAckRetransmit(cast(record)?),
         record::kind::ERROR => Event::Error(head),
         record::kind::FOUND => Event::Found(cast(record)?),
+        record::kind::REQUEST_EVENT => Event::RequestEvent(cast(record)?),
+        record::kind::LISTEN => Event::Listen(cast(record)?),
+        record::kind::TIME_WAIT_BEGIN => Event::TimeWaitBegin(head),
+        record::kind::TIME_WAIT_END => Event::TimeWaitEnd(head),
         record::kind::SOCKET => Event::Socket(cast(record)?),
         record::kind::HOLDER => Event::Holder(cast(record)?),
         record::kind::REQUEST => Event::Request(cast(record)?),
         record::kind::TIME_WAIT => Event::TimeWait(cast(record)?),
+        record::kind::LISTENER => Event::Listener(cast(record)?),
+        record::kind::LISTENER_STATS => Event::ListenerStats(cast(record)?),
         fact::kind::START => Event::Start(json(head, body)?),
         fact::kind::CLOCK => Event::Clock(json(head, body)?),
         fact::kind::SNAPSHOT => Event::Snapshot(head.ts, json(head, body)?),
@@ -91,6 +106,8 @@ pub fn decode(record: &[u8]) -> Result<Event<'_>, Error> {
         fact::kind::TICK => Event::Tick(head.ts),
         fact::kind::END => Event::End(head.ts, json(head, body)?),
         fact::kind::CGROUP => Event::Cgroup(json(head, body)?),
+        fact::kind::NETNS => Event::Netns(head.ts, json(head, body)?),
+        fact::kind::INTERVAL => Event::Interval(head.ts, json(head, body)?),
         unknown => return Err(Error::Unknown(unknown)),
     })
 }

@@ -141,6 +141,7 @@ impl Inferred {
     pub const FROM: u8 = 1 << 3;
     pub const END: u8 = 1 << 4;
     pub const LPORT: u8 = 1 << 6;
+    pub const START: u8 = 1 << 5;
 }
 
 /// States and when they were entered, oldest first. Six fit without an allocation, which is every ordinary life.
@@ -306,7 +307,8 @@ impl Connection {
 /// What the tracker remembers of a connection beside what it shows.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Notes {
-    /// Nanoseconds between ESTABLISHED and accept(); `u64::MAX`: not known.
+    /// Nanoseconds between the accept queue and accept(), or, while `in_queue`, when the accept queue was entered;
+    /// `u64::MAX`: not known.
     pub accept_wait: u64,
     /// Number in the queue of ends that are not yet decided; `u32::MAX`: not there.
     pub pending: u32,
@@ -330,6 +332,14 @@ pub(crate) struct Notes {
     pub half_closed: bool,
     /// accept() was seen.
     pub accepted: bool,
+    /// In the accept queue, since a moment that a hook saw.
+    pub in_queue: bool,
+    /// Its request's timeline is part of its own.
+    pub joined: bool,
+    /// Made by a returned SYN cookie.
+    pub cookie: bool,
+    /// A timewait socket took over: TIME_WAIT or FIN_WAIT2.
+    pub remnant: Option<State>,
     /// The first record was that of its birth.
     pub born: bool,
     /// First known from a row of a snapshot.
@@ -353,6 +363,10 @@ impl Default for Notes {
             rst_received: false,
             half_closed: false,
             accepted: false,
+            in_queue: false,
+            joined: false,
+            cookie: false,
+            remnant: None,
             born: false,
             found: false,
             discovered: false,
@@ -414,9 +428,10 @@ pub struct Final {
     pub counters: Option<Counters>,
     /// SYNs sent again; None where not known.
     pub syn_retrans: Option<u32>,
-    /// Nanoseconds from the first SYN to ESTABLISHED (clients) or from the final ACK (servers); None where not seen.
+    /// Nanoseconds from the first SYN to ESTABLISHED, or, of a server whose SYN was not seen, from the final ACK; None where
+    /// not seen.
     pub handshake_ns: Option<u64>,
-    /// Nanoseconds between ESTABLISHED and accept(); None where not seen.
+    /// Nanoseconds between the accept queue (where that was not seen, ESTABLISHED) and accept(); None where not seen.
     pub accept_wait_ns: Option<u64>,
 }
 

@@ -7,6 +7,7 @@ mod connection;
 pub(crate) mod fixture;
 mod payload;
 mod process;
+mod queue;
 mod state;
 
 pub(crate) use connection::Notes;
@@ -15,6 +16,10 @@ pub use connection::{
 };
 pub use payload::{Payload, Shape};
 pub use process::{Process, comm_str};
+pub use queue::{
+    DROPPED, Depth, Detail, Dropped, Left, LimitedBy, Listening, NetnsCounters, Outcome, Remnant, Request, Residual,
+    Waits,
+};
 pub use state::State;
 
 /// Takes what the tracker concludes, in the order of events. Every method may be left out.
@@ -31,6 +36,16 @@ pub trait Observer {
     fn socket(&mut self, c: &Connection, f: &Found) {}
     /// A half-open request or a TIME_WAIT remnant that existed when the trace began.
     fn mini_socket(&mut self, m: &Mini) {}
+    /// Something happened to a SYN or a half-open request.
+    fn request(&mut self, r: &Request) {}
+    /// A TIME_WAIT remnant is gone.
+    fn time_wait(&mut self, r: &Remnant) {}
+    /// The kernel's counters of a network namespace over the interval that ends, before its listeners.
+    fn netns(&mut self, n: &NetnsCounters) {}
+    /// Both queues of a listener over the interval that ends; `c` is the listener.
+    fn listener(&mut self, c: &Connection, l: &Listening) {}
+    /// All of the interval that ends has been told; it was `interval_us` long.
+    fn interval(&mut self, ts: u64, interval_us: u64) {}
     /// A transition that neither RFC 9293 nor Linux knows; the timeline goes on with it.
     fn impossible(&mut self, c: &Connection, t: &Transition) {}
 }
