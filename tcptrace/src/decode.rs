@@ -1,8 +1,8 @@
 //! Frame → event: by length first, then by kind. Malformed input is an error to be counted, never a panic.
 
 use serde::de::DeserializeOwned;
-use tcptrace_common::record::{self, Bound, Child, Closed, Established, Head, MiniSocket, Open, Owned, Socket, SynAck};
 use tcptrace_common::queue::{Listen, ListenerSample, ListenerStats, RequestEvent};
+use tcptrace_common::record::{self, Bound, Child, Closed, Established, Head, MiniSocket, Open, Owned, Socket, SynAck};
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
 use crate::frame::fact;

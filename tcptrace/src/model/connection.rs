@@ -334,6 +334,8 @@ pub(crate) struct Notes {
     pub accepted: bool,
     /// In the accept queue, since a moment that a hook saw.
     pub in_queue: bool,
+    /// Its birth was not reported yet: which request it comes of is not known.
+    pub untold: bool,
     /// Its request's timeline is part of its own.
     pub joined: bool,
     /// Made by a returned SYN cookie.
@@ -364,6 +366,7 @@ impl Default for Notes {
             half_closed: false,
             accepted: false,
             in_queue: false,
+            untold: false,
             joined: false,
             cookie: false,
             remnant: None,

@@ -245,6 +245,9 @@ pub(super) fn conclude(c: &Connection, ts: u64, end: Option<End>, errno: u8, cou
     let established = c.states.entered(State::Established);
     let opened = match c.role {
         Some(Role::Client) => c.states.entered(State::SynSent),
+        Some(Role::Server) if c.states.iter().any(|(state, _)| state == State::NewSynRecv) => {
+            c.states.entered(State::NewSynRecv)
+        }
         Some(Role::Server) => c.states.entered(State::SynRecv),
         Some(Role::Listener) | None => None,
     };
@@ -260,6 +263,6 @@ pub(super) fn conclude(c: &Connection, ts: u64, end: Option<End>, errno: u8, cou
         counters,
         syn_retrans: (c.notes.syn_retrans != u16::MAX).then_some(u32::from(c.notes.syn_retrans)),
         handshake_ns: opened.zip(established).and_then(|(opened, established)| established.checked_sub(opened)),
-        accept_wait_ns: known(c.notes.accept_wait),
+        accept_wait_ns: known(c.notes.accept_wait).filter(|_| !c.notes.in_queue),
     }
 }

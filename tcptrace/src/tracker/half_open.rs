@@ -20,6 +20,7 @@ pub(super) struct HalfOpen {
     order: VecDeque<Tuple>,
     /// Kernel address → slot and time of birth.
     children: HashMap<u64, (u32, u64)>,
+    seen: bool,
 }
 
 impl HalfOpen {
@@ -43,6 +44,16 @@ impl HalfOpen {
     #[inline]
     pub fn take_synacks(&mut self, tuple: &Tuple) -> u32 {
         if self.requests.is_empty() { 0 } else { self.requests.remove(tuple).unwrap_or(0) }
+    }
+
+    /// Are children told of in this trace?
+    pub fn seen(&self) -> bool {
+        self.seen
+    }
+
+    /// A child is told of.
+    pub fn note_child(&mut self) {
+        self.seen = true;
     }
 
     /// Remember a child by its address. The slot of one that must make room for it is returned.

@@ -104,9 +104,16 @@ impl Tracker {
     /// LISTEN→SYN_RECV: the final ACK of a passive open, not its SYN.
     pub(super) fn child(&mut self, r: &Child, out: &mut impl Observer) {
         let Some((from, to)) = self.states(&r.head) else { return };
+        self.half_open.note_child();
         let slot = if r.head.sock == 0 {
             // Up to Linux 6.12 the child still carries its listener's cookie here and has no remote end yet.
             let slot = self.insert(&r.head, to, true);
+            // Which request it comes of is known only then, too.
+            if self.requests.heard
+                && let Some(c) = self.table.get_mut(slot)
+            {
+                c.notes.untold = true;
+            }
             if let Some(other) = self.half_open.add_child(r.addr, slot, r.head.ts) {
                 self.table.remove(other);
                 self.stats.phantoms += 1;
@@ -128,7 +135,31 @@ impl Tracker {
         if let Some(listener) = listener {
             owners::inherit(c, listener);
         }
+        if c.notes.untold {
+            return;
+        }
+        if r.tuple.rport != 0 {
+            let tuple = r.tuple;
+            let since = c.start_ns;
+            // A late record of a birth: the child was told of under its own number.
+            if c.states.len() == 1 && !c.notes.found {
+                self.claim(slot, &tuple);
+            }
+            self.reuse(&tuple, since, out);
+        }
         self.report_birth(slot, &r.head, from, to, out);
+    }
+
+    /// A child got its cookie and its remote end: now its birth can be told of, as its request's next step.
+    pub(super) fn tell_child(&mut self, slot: u32, tuple: &Tuple, out: &mut impl Observer) {
+        let Some(c) = self.table.get_mut(slot).filter(|c| c.notes.untold) else { return };
+        c.notes.untold = false;
+        c.tuple = *tuple;
+        let head = Head { ts: c.start_ns, sock: c.cookie, ..Head::default() };
+        let since = c.start_ns;
+        self.claim(slot, tuple);
+        self.reuse(tuple, since, out);
+        self.report_birth(slot, &head, State::Listen, State::SynRecv, out);
     }
 
     /// The timeline of a birth: a new one, or, where this record is late, the one that began without it. None: the record is
@@ -170,7 +201,14 @@ impl Tracker {
         if head.ts < c.start_ns || c.notes.found {
             moves::insert_late(c, from, to, head.ts);
         }
-        self.report(slot, &moves::plain(head, from, to, None), out);
+        let mut t = moves::plain(head, from, to, None);
+        let first = c.states.entries().next();
+        if let Some(syn) = first.filter(|e| e.state == State::NewSynRecv && from == State::Listen) {
+            t.from = State::NewSynRecv;
+            t.kernel = Some((from, to));
+            t.state_ns = syn.seen.then(|| head.ts.saturating_sub(c.start_ns));
+        }
+        self.report(slot, &t, out);
     }
 
     /// A record of a socket in the middle of its life: a timeline whose beginning is not known. None where the record is of
@@ -283,11 +321,13 @@ impl Tracker {
         if c.role != Some(Role::Listener) {
             out.connection(c, &ending::conclude(c, ts, Some(end), errno, counters));
         }
+        self.disclaim(slot, false);
         self.remove(slot, ts);
     }
 
     /// Forget a timeline and note that it ended at `ts`.
     pub(super) fn remove(&mut self, slot: u32, ts: u64) {
+        self.disclaim(slot, true);
         let Some(c) = self.table.get(slot) else { return };
         self.ended.add(c.cookie, ts);
         if let Some(start) = &mut self.start {
@@ -296,6 +336,9 @@ impl Tracker {
         if c.role == Some(Role::Listener) {
             let tuple = c.tuple;
             self.listeners.remove(&tuple, slot);
+            if let Some(c) = self.table.get(slot) {
+                self.queues.closed(c);
+            }
         }
         self.table.remove(slot);
     }

@@ -57,6 +57,10 @@ impl Tracker {
             c.inode = r.owner.inode;
         }
         c.notes.accepted = true;
+        if std::mem::take(&mut c.notes.in_queue) {
+            c.notes.accept_wait = r.head.ts.saturating_sub(c.notes.accept_wait);
+            return out.owner(c);
+        }
         // A child that was opened by TFO can be accepted before it is established: then nobody waited.
         if let Some(established) = c.states.entered(State::Established) {
             c.notes.accept_wait = r.head.ts.saturating_sub(c.start_ns.saturating_add(established));

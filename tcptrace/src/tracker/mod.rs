@@ -13,6 +13,12 @@
 //! | `pending` | ends that are decided by what follows CLOSE |
 //! | `half_open` | what is known before there is a cookie |
 //! | `owners` | processes and listeners |
+//! | `syn` | what becomes of a SYN; requests join their children's timelines |
+//! | `requests` | memory of half-open requests |
+//! | `time_wait` | begin and end of TIME_WAIT, where hooks see them |
+//! | `remnants` | memory of TIME_WAIT remnants |
+//! | `queues` | both queues of every listener, interval by interval |
+//! | `signals` | what the trace was made with |
 //! | `snapshot` | rows of the start snapshot |
 //! | `resync` | rows of a later snapshot: repair after a loss |
 //! | `holders` | who has which socket open |
@@ -28,20 +34,30 @@ mod marks;
 mod moves;
 mod owners;
 mod pending;
+mod queues;
+mod remnants;
+mod requests;
 mod resync;
+mod signals;
 mod snapshot;
+mod syn;
 mod table;
+mod time_wait;
 
 use crate::{
     decode::Event,
-    model::{End, Observer, Role},
+    model::{End, Observer, Residual, Role},
 };
 use half_open::HalfOpen;
 use lives::Ended;
 use moves::Detail;
 use owners::{Listeners, Processes};
 use pending::Queue;
+use queues::Queues;
+use remnants::Remnants;
+use requests::Requests;
 use resync::Resync;
+use signals::Signals;
 use snapshot::Start;
 use table::Table;
 
@@ -58,6 +74,10 @@ pub struct Stats {
     pub impossible: u64,
     /// Children that never became connections: they lost the race for their request, or never got a cookie.
     pub phantoms: u64,
+    /// Half-open requests that were given up: more than there is room for, or their end never came.
+    pub requests_forgotten: u64,
+    /// TIME_WAIT remnants that there was no room for.
+    pub remnants_forgotten: u64,
     /// Records with a state that no kernel has, or without the cookie that their kind must have.
     pub nonsense: u64,
     /// Timelines that a snapshot after a loss found in another state than their last records told.
@@ -74,6 +94,10 @@ pub struct Tracker {
     processes: Processes,
     listeners: Listeners,
     half_open: HalfOpen,
+    requests: Requests,
+    remnants: Remnants,
+    queues: Queues,
+    signals: Signals,
     pending: Queue,
     ended: Ended,
     /// Until the start snapshot is complete.
@@ -100,6 +124,10 @@ impl Tracker {
             processes: Processes::default(),
             listeners: Listeners::default(),
             half_open: HalfOpen::default(),
+            requests: Requests::default(),
+            remnants: Remnants::default(),
+            queues: Queues::default(),
+            signals: Signals::default(),
             pending: Queue::default(),
             ended: Ended::default(),
             start: Some(Box::default()),
@@ -116,9 +144,16 @@ impl Tracker {
         if !self.pending.is_empty() {
             self.expire(time(event), out);
         }
+        if self.remnants.undecided() {
+            self.expire_remnants(time(event), out);
+        }
         match event {
             Event::State(head) => self.transition(head, Detail::None, out),
             Event::Open(r) => self.open(r, out),
+            Event::Listen(r) => {
+                self.queues.listen(r.open.head.sock, r.backlog, r.somaxconn);
+                self.open(&r.open, out);
+            }
             Event::Child(r) => self.child(r, out),
             Event::Established(r) => self.transition(&r.head, Detail::Established(r), out),
             Event::Closed(r) => self.transition(&r.head, Detail::Closed(r), out),
@@ -129,7 +164,7 @@ impl Tracker {
             Event::ResetSent(head) => self.reset_sent(head, out),
             Event::ResetReceived(head) => self.reset_received(head, out),
             Event::Retransmit(head) => self.retransmit(head, out),
-            Event::SynAckRetransmit(r) => self.half_open.synack(&r.tuple, r.retrans),
+            Event::SynAckRetransmit(r) => self.synack_retransmit(r),
             Event::Error(head) => self.error(head, out),
             Event::Socket(r) if self.start.is_none() => self.resync_socket(r, out),
             Event::Socket(r) | Event::Found(r) => self.socket(r),
@@ -138,7 +173,18 @@ impl Tracker {
             Event::Snapshot(ts, fact) => self.snapshot_complete(*ts, fact, out),
             Event::Tick(ts) => self.tick(*ts),
             Event::Cgroup(fact) => self.processes.cgroup(fact),
-            Event::Start(_) | Event::Clock(_) | Event::Loss(..) | Event::End(..) => {}
+            Event::RequestEvent(r) => self.request_event(r, out),
+            Event::TimeWaitBegin(head) => self.time_wait_begin(head, out),
+            Event::TimeWaitEnd(head) => self.time_wait_end(head, out),
+            Event::Listener(r) => self.listener_sample(r),
+            Event::ListenerStats(r) => self.queues.stats(r),
+            Event::Netns(_, fact) => self.queues.netns(fact),
+            Event::Interval(ts, fact) => self.interval(*ts, fact, out),
+            Event::Start(start) => {
+                self.signals = Signals::served(start);
+                self.queues.start(start);
+            }
+            Event::Clock(_) | Event::Loss(..) | Event::End(..) => {}
         }
     }
 
@@ -160,9 +206,11 @@ impl Tracker {
             }
             self.table.remove(slot);
         }
-        let (stats, ids) = (self.stats, self.ids);
+        self.expire_remnants(u64::MAX, out);
+        let (stats, ids) = (self.stats(), self.ids);
+        let queues = Queues::after(&self.queues);
         // Another trace may follow, which begins with a snapshot of its own.
-        *self = Self { stats, ids, ..Self::new() };
+        *self = Self { stats, ids, queues, ..Self::new() };
     }
 
     /// Forget a socket without a word: it turned out not to be wanted, and the kernel will not tell of its end.
@@ -184,11 +232,22 @@ impl Tracker {
     /// What was counted so far.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        self.stats
+        Stats {
+            requests_forgotten: self.stats.requests_forgotten + self.requests.forgotten,
+            remnants_forgotten: self.stats.remnants_forgotten + self.remnants.forgotten,
+            ..self.stats
+        }
+    }
+
+    /// The kernel's counters against ours, at the last moment of rest. Empty where nothing is claimed to be exact.
+    #[must_use]
+    pub fn residual(&self) -> &[Residual] {
+        self.queues.residual()
     }
 
     fn tick(&mut self, now: u64) {
         self.processes.prune();
+        self.requests.expire(now);
         for slot in self.half_open.expire_children(now) {
             self.table.remove(slot);
             self.stats.phantoms += 1;
@@ -204,7 +263,9 @@ fn time(event: &Event<'_>) -> u64 {
         | Event::ResetSent(h)
         | Event::ResetReceived(h)
         | Event::Retransmit(h)
-        | Event::Error(h) => h.ts,
+        | Event::Error(h)
+        | Event::TimeWaitBegin(h)
+        | Event::TimeWaitEnd(h) => h.ts,
         Event::Open(r) => r.head.ts,
         Event::Child(r) => r.head.ts,
         Event::Established(r) => r.head.ts,
@@ -212,13 +273,22 @@ fn time(event: &Event<'_>) -> u64 {
         Event::Bound(r) => r.head.ts,
         Event::Accepted(r) | Event::Actor(r) => r.head.ts,
         Event::SynAckRetransmit(r) => r.head.ts,
-        Event::Snapshot(ts, _) | Event::Loss(ts, _) | Event::Tick(ts) | Event::End(ts, _) => *ts,
+        Event::RequestEvent(r) => r.head.ts,
+        Event::Listen(r) => r.open.head.ts,
+        Event::Netns(ts, _)
+        | Event::Interval(ts, _)
+        | Event::Snapshot(ts, _)
+        | Event::Loss(ts, _)
+        | Event::Tick(ts)
+        | Event::End(ts, _) => *ts,
         Event::Socket(_)
         | Event::Found(_)
         | Event::Holder(_)
         | Event::Request(_)
         | Event::TimeWait(_)
         | Event::Cgroup(_)
+        | Event::Listener(_)
+        | Event::ListenerStats(_)
         | Event::Start(_)
         | Event::Clock(_) => 0,
     }

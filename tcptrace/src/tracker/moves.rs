@@ -1,6 +1,6 @@
 //! Transitions: in order, after others that were lost, and late.
 
-use tcptrace_common::record::{Closed, Established, Head, flag};
+use tcptrace_common::record::{Closed, Established, Head, flag, option};
 
 use super::{
     Stats, Tracker,
@@ -87,6 +87,12 @@ impl Tracker {
             && to == State::Established
         {
             self.complete(slot, from, r);
+            if self.remnants.undecided()
+                && let Some(c) = self.table.get(slot)
+            {
+                let since = c.start_ns;
+                self.reuse(&r.tuple, since, out);
+            }
         }
         self.report(slot, &plain(head, from, to, state_ns), out);
     }
@@ -109,6 +115,7 @@ impl Tracker {
         {
             if found.is_none() && head.sock != 0 {
                 self.table.set_cookie(child, head.sock);
+                self.tell_child(child, &r.tuple, out);
                 return Some(child);
             }
             self.table.remove(child);
@@ -161,6 +168,13 @@ impl Tracker {
         if c.role == Some(Role::Listener) {
             return;
         }
+        if from == State::SynRecv {
+            // Born and told of, or found: it keeps its number.
+            let told = c.notes.born || c.notes.found || c.states.len() > 2;
+            self.half_open.note_child();
+            self.established_child(slot, &r.tuple, told);
+        }
+        let Some(c) = self.table.get(slot) else { return };
         let wants_listener = from == State::SynRecv && c.role != Some(Role::Client) && c.owner.is_none();
         let listener = if wants_listener { self.listeners.find(&self.table, &r.tuple) } else { None };
         let Some(c) = self.table.get_mut(slot) else { return };
@@ -172,6 +186,9 @@ impl Tracker {
             c.inferred.0 |= Inferred::ROLE;
         }
         let mut handshake = r.handshake;
+        if c.notes.cookie {
+            handshake.options |= option::SYNCOOKIE;
+        }
         match c.role {
             Some(Role::Client) => c.notes.syn_retrans = handshake.retrans.min(u32::from(u16::MAX - 1)) as u16,
             Some(Role::Server) => {
@@ -217,6 +234,13 @@ impl Tracker {
             Detail::None | Detail::Established(_) => (Closed { head: *head, ..Closed::default() }, None),
         };
         let verdict = ending::judge(c, from, &closed);
+        // The kernel said so itself, if it had room for one.
+        let remnant = c.notes.remnant.filter(|_| head.flags & flag::TW_FULL == 0);
+        let verdict = match remnant {
+            Some(State::TimeWait) => Verdict::TimeWait,
+            Some(State::FinWait2) => Verdict::Orphan,
+            Some(_) | None => verdict,
+        };
         let mut to = State::Close;
         match verdict {
             Verdict::TimeWait => {
@@ -226,8 +250,10 @@ impl Tracker {
             Verdict::Orphan => {
                 to = State::FinWait2;
                 t.end = Some(End::Fin);
-                t.inferred.0 |= Inferred::END;
-                c.inferred.0 |= Inferred::END;
+                if remnant.is_none() {
+                    t.inferred.0 |= Inferred::END;
+                    c.inferred.0 |= Inferred::END;
+                }
                 c.patterns.0 |= Patterns::ORPHAN;
                 c.notes.segments = Some(CloseSegments::Four);
             }
@@ -241,12 +267,15 @@ impl Tracker {
         if to != State::Close {
             t.to = to;
             t.kernel = Some((from, State::Close));
-            t.inferred.0 |= Inferred::TO;
+            if remnant.is_none() {
+                t.inferred.0 |= Inferred::TO;
+            }
         }
         if to != from {
             c.states.push(Entry { state: to, at, seen: true });
             c.state = to;
         }
+        self.keep_remnant(slot, to, ts);
         self.report(slot, &t, out);
         match (t.end, verdict) {
             (Some(end), _) => self.over(slot, ts, end, head.err, counters, out),

@@ -121,7 +121,11 @@ impl Tracker {
         if self.table.find(cookie).is_some() {
             return;
         }
+        if self.requests.get(&r.tuple).is_some() && state == State::NewSynRecv || self.remnants.contains(cookie) {
+            return;
+        }
         self.ids += 1;
+        self.keep_mini(r, state);
         out.mini_socket(&Mini { ts: r.head.ts, id: self.ids, cookie, state, tuple: r.tuple, retrans: r.retrans });
     }
 
