@@ -59,6 +59,7 @@ fn run(events: &str) -> String {
             tracker.event(&decode(record).expect("a record that was just made"), &mut out);
         }
     }
+    out.residual(tracker.residual().unwrap_or_default());
     let stats = tracker.stats();
     let counts: String = [
         ("live", tracker.live() as u64),
@@ -70,6 +71,8 @@ fn run(events: &str) -> String {
         ("repaired", stats.repaired),
         ("concluded", stats.concluded),
         ("discovered", stats.discovered),
+        ("requests_forgotten", stats.requests_forgotten),
+        ("remnants_forgotten", stats.remnants_forgotten),
     ]
     .iter()
     .filter(|(_, n)| *n != 0)

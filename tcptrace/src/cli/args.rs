@@ -18,10 +18,13 @@ pub struct Arguments {
 pub enum Command {
     /// Every state change of every TCP connection, one line each, as it happens
     #[command(after_help = TRACE_HELP)]
-    Trace(Show),
+    Trace(Connections),
     /// Every connection, one line when it is over
     #[command(after_help = CONNS_HELP)]
-    Conns(Show),
+    Conns(Connections),
+    /// Every listener: both queues, their peaks, what became of each SYN
+    #[command(after_help = QUEUES_HELP)]
+    Queues(Queues),
     /// Write what the kernel says to a file, to be looked at later with --from
     #[command(after_help = RECORD_HELP)]
     Record(Record),
@@ -53,11 +56,68 @@ Marks:
   ~ concluded, not seen  * was there before the trace began
   SHAKE handshake   RTT round-trip time   ↑↓ payload out and in   RTX segments sent again";
 
+const QUEUES_HELP: &str = "\
+Examples:
+  tcptrace queues                         every listener, repainted every second
+  tcptrace queues --once --lport 443      one look at one service
+  tcptrace queues --interval 10s --json   for programs
+Queues:
+  n/peak/max  entries now, most in the interval, limit (full: more than that)
+  DONE  connections put into the accept queue   ACC  taken from it
+  WAIT  time in the accept queue: half, 99 %, longest
+  ~ concluded, not seen  * was there before the trace began";
+
 const RECORD_HELP: &str = "\
 Examples:
   tcptrace record day.rec --duration 10m
   tcptrace record - | ssh admin 'cat > day.rec'
   tcptrace conns --from day.rec";
+
+/// `trace` and `conns`.
+#[derive(Debug, Args)]
+pub struct Connections {
+    #[command(flatten)]
+    pub show: Show,
+    #[command(flatten)]
+    pub requests: Requests,
+}
+
+/// `queues`.
+#[derive(Debug, Args)]
+pub struct Queues {
+    #[command(flatten)]
+    pub show: Show,
+    /// One interval, then end
+    #[arg(long, conflicts_with = "count", help_heading = "Source")]
+    pub once: bool,
+    /// How long an interval is: 500ms, 1s, 1m
+    #[arg(
+        long,
+        value_name = "TIME",
+        value_parser = duration,
+        default_value = "1s",
+        conflicts_with = "from",
+        help_heading = "Source"
+    )]
+    pub interval: Duration,
+}
+
+/// Single half-open requests.
+#[derive(Debug, Args)]
+pub struct Requests {
+    /// Tell of every half-open request, not only of those that come to nothing
+    #[arg(long, help_heading = "Output")]
+    pub requests: bool,
+    /// Requests told of singly a second, at most; the rest is counted
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 20_000,
+        value_parser = clap::value_parser!(u64).range(1..),
+        help_heading = "Source"
+    )]
+    pub request_rate: u64,
+}
 
 #[derive(Debug, Args)]
 pub struct Show {
@@ -78,7 +138,7 @@ pub struct Show {
     /// End after this time: 500ms, 10s, 2m, 1h
     #[arg(long, value_name = "TIME", value_parser = duration, help_heading = "Source")]
     pub duration: Option<Duration>,
-    /// End after N printed transitions (trace) or connections (conns)
+    /// End after N printed transitions (trace), connections (conns) or intervals (queues)
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), help_heading = "Source")]
     pub count: Option<u64>,
     /// One JSON object a line
@@ -113,6 +173,11 @@ pub struct Record {
     /// End after this time: 500ms, 10s, 2m, 1h
     #[arg(long, value_name = "TIME", value_parser = duration, help_heading = "Source")]
     pub duration: Option<Duration>,
+    /// Listeners' queues too, every second, for `queues --from`
+    #[arg(long, help_heading = "Source")]
+    pub queues: bool,
+    #[command(flatten)]
+    pub requests: Requests,
     #[command(flatten)]
     pub noise: Noise,
 }

@@ -20,7 +20,7 @@ use args::{Arguments, Command, Filters, Time};
 /// A command line that makes sense.
 #[derive(Debug)]
 pub enum Config {
-    /// `trace` and `conns`.
+    /// `trace`, `conns` and `queues`.
     Show(Box<Show>),
     /// `record`.
     Record(Box<Record>),
@@ -52,6 +52,10 @@ pub struct Show {
     pub buffer: Option<u64>,
     /// Best kind of hooks to use.
     pub tier: Tier,
+    /// What is wanted about listeners' queues.
+    pub queues: Queues,
+    /// Print everything that happens to a half-open request.
+    pub requests: bool,
     /// When to end.
     pub duration: Option<Duration>,
     /// After how many records to end.
@@ -81,12 +85,36 @@ pub struct Record {
     pub buffer: Option<u64>,
     /// Best kind of hooks to use.
     pub tier: Tier,
+    /// See [`Show::queues`].
+    pub queues: Queues,
     /// When to end.
     pub duration: Option<Duration>,
     /// `-v`.
     pub verbose: bool,
     /// `-q`.
     pub quiet: bool,
+}
+
+/// What the live source is asked to tell about listeners' queues.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Queues {
+    /// Which signals.
+    pub wanted: Wanted,
+    /// How often listeners are read.
+    pub interval: Duration,
+    /// Records of single half-open requests a second.
+    pub request_rate: u64,
+}
+
+/// Which signals about listeners' queues are wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// Those that cost nothing while nothing happens to a listener.
+    Cheap,
+    /// All.
+    All,
+    /// All, and nothing about connections.
+    Only,
 }
 
 /// Everything that the process does; its exit status.
@@ -126,18 +154,27 @@ pub fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Option<Config>
             return Ok(None);
         }
         Err(e) if e.kind() == ErrorKind::MissingSubcommand => {
-            return Err(Error::Usage("which command? trace, conns, record or doctor".to_owned()));
+            return Err(Error::Usage("which command? trace, conns, queues, record or doctor".to_owned()));
         }
         Err(e) => return Err(Error::Usage(one_line(&e))),
     };
     Ok(Some(match arguments.command {
-        Command::Trace(show) => Config::Show(Box::new(show_config(Records::Transitions, show)?)),
-        Command::Conns(show) => Config::Show(Box::new(show_config(Records::Connections, show)?)),
+        Command::Trace(c) => Config::Show(Box::new(connections(Records::Transitions, c)?)),
+        Command::Conns(c) => Config::Show(Box::new(connections(Records::Connections, c)?)),
+        Command::Queues(q) => {
+            let mut show = show_config(Records::Queues, q.show)?;
+            show.queues = Queues { wanted: Wanted::Only, interval: q.interval, ..show.queues };
+            if q.once {
+                show.count = Some(1);
+            }
+            Config::Show(Box::new(show))
+        }
         Command::Record(r) => Config::Record(Box::new(Record {
             filter: filter(&r.filters)?,
             file: r.file,
             buffer: r.buffer,
             tier: r.tier.into(),
+            queues: queues(r.queues || r.requests.requests, &r.requests),
             duration: r.duration,
             verbose: r.noise.verbose,
             quiet: r.noise.quiet,
@@ -145,6 +182,22 @@ pub fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Option<Config>
         Command::Doctor(d) => Config::Doctor { json: d.json, tier: d.tier.into(), color: color(d.color) },
         Command::DocsEvents => Config::DocsEvents,
     }))
+}
+
+fn connections(records: Records, c: args::Connections) -> Result<Show> {
+    let queues = queues(c.requests.requests, &c.requests);
+    Ok(Show { queues, requests: c.requests.requests, ..show_config(records, c.show)? })
+}
+
+fn queues(all: bool, r: &args::Requests) -> Queues {
+    let wanted = if all { Wanted::All } else { Wanted::Cheap };
+    Queues { wanted, request_rate: r.request_rate, ..Queues::default() }
+}
+
+impl Default for Queues {
+    fn default() -> Self {
+        Self { wanted: Wanted::Cheap, interval: Duration::from_secs(1), request_rate: 20_000 }
+    }
 }
 
 fn show_config(records: Records, s: args::Show) -> Result<Show> {
@@ -155,6 +208,8 @@ fn show_config(records: Records, s: args::Show) -> Result<Show> {
         record: s.record,
         buffer: s.buffer,
         tier: s.tier.into(),
+        queues: Queues::default(),
+        requests: false,
         duration: s.duration,
         count: s.count,
         json: s.json,
@@ -246,6 +301,22 @@ mod tests {
     }
 
     #[test]
+    fn queues_are_asked_for() {
+        let q = show("tcptrace queues --once --interval 500ms --lport 443");
+        assert_eq!((q.records, q.count), (Records::Queues, Some(1)));
+        assert_eq!((q.queues.wanted, q.queues.interval), (Wanted::Only, Duration::from_millis(500)));
+        let t = show("tcptrace trace --requests --request-rate 5");
+        assert_eq!((t.requests, t.queues.wanted, t.queues.request_rate), (true, Wanted::All, 5));
+        assert_eq!(show("tcptrace conns").queues, Queues::default());
+        let record = |line: &str| match config(line) {
+            Ok(Some(Config::Record(r))) => r.queues.wanted,
+            other => panic!("{line}: {other:?}"),
+        };
+        assert_eq!(record("tcptrace record x --queues"), Wanted::All);
+        assert_eq!(record("tcptrace record x"), Wanted::Cheap);
+    }
+
+    #[test]
     fn colour_is_asked_for_or_not() {
         assert!(show("tcptrace trace --color always").color);
         assert!(!show("tcptrace trace --color never").color);
@@ -254,7 +325,7 @@ mod tests {
     #[test]
     fn what_makes_no_sense_is_one_line() {
         for (line, says) in [
-            ("tcptrace", "which command? trace, conns, record or doctor"),
+            ("tcptrace", "which command? trace, conns, queues, record or doctor"),
             ("tcptrace trase", "unrecognized subcommand 'trase'; a similar subcommand exists: 'trace'"),
             ("tcptrace trace --jsn", "unexpected argument '--jsn' found; a similar argument exists: '--json'"),
             ("tcptrace record", "the following required arguments were not provided: <FILE>"),

@@ -9,7 +9,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use super::{Config, Record, Show};
+use super::{Config, Queues, Record, Show};
 use crate::{
     error::{Error, Result},
     filter::{Filter, Sides},
@@ -24,7 +24,7 @@ use crate::{
         Output, Sink,
         json::{Json, events_markdown},
         output::{Reader, Stdout},
-        text::{Headings, Look, Text, TimeMode, bytes, terminal_width},
+        text::{Headings, Look, QueuesText, Text, TimeMode, bytes, terminal_width},
         time::Stamp,
     },
     source::{
@@ -113,7 +113,7 @@ async fn show(mut config: Show) -> Result<()> {
         return source.check();
     }
     let period = if Stdout::reader() == Reader::Waiting { live::PROMPT } else { live::RELAXED };
-    let mut source = start(&config.filter, config.buffer, config.tier, period, config.verbose)?;
+    let mut source = start(&config.filter, config.buffer, config.tier, config.queues, period, config.verbose)?;
     let tape = config.record.as_deref().map(Tape::create).transpose()?;
     signals.deadline = wall.map(live::after);
     show_from(&mut source, tape, config, limit_ns, &mut signals).await
@@ -145,6 +145,11 @@ async fn show_from<S: Source>(
     let headings = match config.records {
         Records::Transitions => Headings::Transitions,
         Records::Connections => Headings::Connections,
+        Records::Queues => {
+            let repaint = width.is_some() && config.count != Some(1);
+            let sink = QueuesText::new(out, look, repaint);
+            return trace(source, tape, sink, config, messages, limit_ns, signals).await;
+        }
     };
     trace(source, tape, Text::new(out, look, headings), config, messages, limit_ns, signals).await
 }
@@ -160,12 +165,13 @@ async fn trace<S: Source, K: Sink>(
 ) -> Result<()> {
     let mut gate = Gate::new(sink, config.records, config.filter, config.count);
     gate.verbose = config.verbose;
+    gate.requests = config.requests;
     pipeline::run(source, tape, gate, messages, limit_ns, signals).await
 }
 
 async fn record(config: Record) -> Result<()> {
     let mut signals = Signals::new(None)?;
-    let mut source = start(&config.filter, config.buffer, config.tier, live::RELAXED, config.verbose)?;
+    let mut source = start(&config.filter, config.buffer, config.tier, config.queues, live::RELAXED, config.verbose)?;
     let tape = Tape::create(&config.file)?;
     signals.deadline = config.duration.map(live::after);
     let name = tape.name().to_owned();
@@ -183,7 +189,14 @@ async fn record(config: Record) -> Result<()> {
 }
 
 /// The live kernel.
-fn start(filter: &Filter, buffer: Option<u64>, tier: Tier, period: Duration, verbose: bool) -> Result<Live> {
+fn start(
+    filter: &Filter,
+    buffer: Option<u64>,
+    tier: Tier,
+    queues: Queues,
+    period: Duration,
+    verbose: bool,
+) -> Result<Live> {
     let buffer = buffer.unwrap_or(live::DEFAULT_BUFFER);
     let settings = Settings { filter: kernel_filter(filter), buffer, period, tier, verbose, ..Settings::default() };
     let name = rustix::system::uname();

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 use tcptrace_common::record::Tuple;
 
-use crate::model::{Connection, Inferred, Role, State, comm_str};
+use crate::model::{Connection, Inferred, Process, Role, State, comm_str};
 
 mod parse;
 mod prefix;
@@ -140,6 +140,21 @@ impl Filter {
         self.ends(tuple, false).and(self.role(role)).and(if nobody { Verdict::Unknown } else { Verdict::Wanted })
     }
 
+    /// [`Filter::connection`] for a request, whose owner is its listener's, or a TIME_WAIT remnant.
+    #[must_use]
+    pub fn remnant(&self, tuple: &Tuple, role: Option<Role>, owner: Option<&Process>) -> Verdict {
+        let verdict = self.ends(tuple, false).and(self.role(role));
+        if self.pids.is_empty() && self.comms.is_empty() {
+            return verdict;
+        }
+        verdict.and(owner.map_or(Verdict::Unknown, |owner| Verdict::known(self.is_owner(owner))))
+    }
+
+    fn is_owner(&self, p: &Process) -> bool {
+        (self.pids.is_empty() || self.pids.contains(&p.pid))
+            && (self.comms.is_empty() || self.comms.iter().any(|c| c.as_bytes() == comm_str(&p.comm)))
+    }
+
     /// Does `--state` show a transition between these?
     #[must_use]
     pub fn shows(&self, from: State, to: State) -> bool {
@@ -185,8 +200,7 @@ impl Filter {
             return Verdict::Wanted;
         }
         let Some(owner) = c.owner.as_deref() else { return Verdict::Unknown };
-        let asked_for = (self.pids.is_empty() || self.pids.contains(&owner.pid))
-            && (self.comms.is_empty() || self.comms.iter().any(|c| c.as_bytes() == comm_str(&owner.comm)));
+        let asked_for = self.is_owner(owner);
         // A connection is its listener's until accept() says whose it is; it may be another process that was asked for.
         let concluded = c.inferred.0 & Inferred::OWNER != 0;
         if concluded && !asked_for { Verdict::Unknown } else { Verdict::known(asked_for) }

@@ -295,6 +295,30 @@ pub struct Connection {
 }
 
 impl Connection {
+    /// What is known of something that has ends and an owner, but no socket of its own.
+    pub(crate) fn of(id: u64, tuple: Tuple, owner: Option<Arc<Process>>, role: Option<Role>) -> Self {
+        Self {
+            id,
+            cookie: 0,
+            start_ns: 0,
+            tuple,
+            owner,
+            actor: None,
+            inode: 0,
+            states: Timeline::default(),
+            handshake: None,
+            fd: -1,
+            gaps: 0,
+            synack_retrans: 0,
+            state: State::Close,
+            role,
+            preexisting: false,
+            inferred: Inferred::default(),
+            patterns: Patterns::default(),
+            notes: Notes::default(),
+        }
+    }
+
     /// The own initial sequence number; None before the handshake and where the role, on which its computation depends,
     /// is not known.
     #[must_use]

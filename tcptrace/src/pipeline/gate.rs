@@ -4,7 +4,9 @@ use std::collections::{HashMap, VecDeque};
 
 use crate::{
     filter::{Filter, Verdict},
-    model::{Connection, Final, Found, Mini, Observer, Role, State, Transition},
+    model::{
+        Connection, Final, Found, Listening, Mini, NetnsCounters, Observer, Remnant, Request, Role, State, Transition,
+    },
     sink::Sink,
 };
 
@@ -15,6 +17,8 @@ pub enum Records {
     Transitions,
     /// `conns`: connections that are over.
     Connections,
+    /// `queues`: listeners, at the end of each interval.
+    Queues,
 }
 
 /// Transitions held back in all. A host that accepts 10,000 connections a second and leaves them 6 s in the accept queue
@@ -37,6 +41,8 @@ pub struct Gate<S> {
     pub stopped: Vec<u64>,
     /// Keep a note of every impossible transition.
     pub verbose: bool,
+    /// `--requests`: everything that happens to a half-open request, not only ends that are no connections.
+    pub requests: bool,
     /// What to tell under `-v`.
     pub notes: Vec<String>,
     limit: Option<u64>,
@@ -63,6 +69,8 @@ pub struct Counts {
     pub found: u64,
     /// Transitions given up because more than could be held waited for their owner.
     pub held_dropped: u64,
+    /// Intervals of listeners' queues.
+    pub intervals: u64,
     /// Records printed, as `--count` counts them.
     pub printed: u64,
 }
@@ -79,6 +87,7 @@ impl<S: Sink> Gate<S> {
             kernel: Filter::default(),
             stopped: Vec::new(),
             verbose: false,
+            requests: false,
             notes: Vec::new(),
             limit,
             held: HashMap::new(),
@@ -131,7 +140,7 @@ impl<S: Sink> Gate<S> {
 
     fn hold(&mut self, c: &Connection, t: &Transition) {
         // A transition is not printed by `conns`, and its connection is judged at its end.
-        if self.records == Records::Connections {
+        if self.records != Records::Transitions {
             return;
         }
         while self.held_now >= HELD
@@ -249,6 +258,49 @@ impl<S: Sink> Observer for Gate<S> {
             if self.records == Records::Transitions {
                 self.sink.mini_socket(m);
             }
+        }
+    }
+
+    fn request(&mut self, r: &Request) {
+        if self.records == Records::Queues || self.is_done() || !(self.requests || r.failed()) {
+            return;
+        }
+        let wanted = self.verdict(|f| f.remnant(&r.tuple, Some(Role::Server), r.owner.as_deref())) == Verdict::Wanted;
+        if wanted && self.filters.iter().all(|f| f.shows(State::NewSynRecv, State::NewSynRecv)) {
+            self.sink.request(r);
+        }
+    }
+
+    fn time_wait(&mut self, r: &Remnant) {
+        if self.records == Records::Queues || self.is_done() {
+            return;
+        }
+        // Which side it was on was forgotten with the connection.
+        let wanted = self.verdict(|f| f.remnant(&r.tuple, None, r.owner.as_deref())) == Verdict::Wanted;
+        if wanted && self.filters.iter().all(|f| f.shows(State::TimeWait, State::Close)) {
+            self.sink.time_wait(r);
+        }
+    }
+
+    fn netns(&mut self, n: &NetnsCounters) {
+        let wanted = self.filters.iter().all(|f| f.netns.is_empty() || f.netns.contains(&n.netns));
+        if self.records == Records::Queues && wanted && !self.is_done() {
+            self.sink.netns(n);
+        }
+    }
+
+    fn listener(&mut self, c: &Connection, l: &Listening) {
+        let wanted = self.verdict(|f| f.connection(c)) == Verdict::Wanted;
+        if self.records == Records::Queues && wanted && !self.is_done() {
+            self.sink.listener(c, l);
+        }
+    }
+
+    fn interval(&mut self, ts: u64, interval_us: u64) {
+        if self.records == Records::Queues && !self.is_done() {
+            self.counts.printed += 1;
+            self.counts.intervals += 1;
+            self.sink.interval(ts, interval_us);
         }
     }
 

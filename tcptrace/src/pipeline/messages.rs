@@ -6,6 +6,7 @@ use rustix::time::{ClockId, clock_gettime};
 
 use crate::{
     frame::fact,
+    model::Residual,
     sink::{Summary, text::duration},
     tracker::Stats,
 };
@@ -137,8 +138,12 @@ impl Messages {
             }
             write!(line, "{n} {}", if n == 1 { one } else { many }).expect("a String takes everything");
         };
-        part(s.connections, "connection", "connections");
-        part(s.transitions, "transition", "transitions");
+        if s.intervals > 0 {
+            part(s.intervals, "interval", "intervals");
+        } else {
+            part(s.connections, "connection", "connections");
+            part(s.transitions, "transition", "transitions");
+        }
         part(s.lost, "event lost", "events lost");
         if s.gaps > 0 {
             part(s.gaps, "connection with gaps", "connections with gaps");
@@ -159,5 +164,9 @@ impl Messages {
         line.push_str(" in ");
         duration(&mut line, s.elapsed_ns);
         say(&line);
+        for r in s.residual.iter().flatten().filter(|r| r.kernel != r.ours) {
+            let Residual { netns, counter, kernel, ours, .. } = r;
+            say(&format!("the kernel's {counter} in network namespace {netns} grew by {kernel}; seen: {ours}"));
+        }
     }
 }

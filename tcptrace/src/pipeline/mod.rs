@@ -207,6 +207,7 @@ impl<K: Sink> Run<K> {
                 self.gate.set_recorded(filter);
                 self.first_ts.get_or_insert(ts);
                 self.closed = false;
+                self.tracker.event(&Event::Start(start.clone()), &mut self.gate);
                 self.start = Some((ts, start));
                 return Ok(());
             }
@@ -248,6 +249,8 @@ impl<K: Sink> Run<K> {
         self.print_start();
         if !self.skip {
             self.track(&event);
+            // `--count` of intervals.
+            self.skip |= self.gate.is_done();
         }
         Ok(())
     }
@@ -303,6 +306,8 @@ impl<K: Sink> Run<K> {
         self.print_start();
         self.close(self.last_ts);
         let counts = self.gate.counts;
+        let tracked = self.tracker.stats();
+        let whole = self.gate.options().iter().all(|(name, _)| name == "netns");
         let end = self.end.as_ref();
         let summary = Summary {
             events: end.map_or(self.events, |e| e.records),
@@ -317,6 +322,10 @@ impl<K: Sink> Run<K> {
             kernel_ns_per_event: end.and_then(|e| e.kernel_ns_per_event),
             collector_cpu_us: end.map(|e| e.collector_cpu_us),
             peak_rate: end.map(|e| e.peak_rate),
+            requests_forgotten: tracked.requests_forgotten,
+            remnants_forgotten: tracked.remnants_forgotten,
+            residual: self.tracker.residual().filter(|_| whole).map(<[_]>::to_vec),
+            intervals: counts.intervals,
             elapsed_ns: self.last_ts.saturating_sub(self.first_ts.unwrap_or(self.last_ts)),
         };
         // A file that is no recording has neither begin nor end.

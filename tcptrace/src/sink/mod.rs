@@ -1,6 +1,10 @@
 //! What flows in: transitions, connections, facts. What flows out: text or JSON on a writer.
 
-use crate::{error::Result, frame::fact, model::Observer};
+use crate::{
+    error::Result,
+    frame::fact,
+    model::{Observer, Residual},
+};
 
 pub mod escape;
 pub mod json;
@@ -58,6 +62,14 @@ pub struct Summary {
     pub collector_cpu_us: Option<u64>,
     /// See [`fact::End`].
     pub peak_rate: Option<u64>,
+    /// Half-open requests given up, see the tracker.
+    pub requests_forgotten: u64,
+    /// TIME_WAIT remnants that there was no room for.
+    pub remnants_forgotten: u64,
+    /// The kernel's counters against ours; None where they were not compared.
+    pub residual: Option<Vec<Residual>>,
+    /// Intervals of `queues` that were printed.
+    pub intervals: u64,
     /// Nanoseconds from the first frame to the last.
     pub elapsed_ns: u64,
 }

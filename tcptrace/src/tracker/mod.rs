@@ -239,9 +239,10 @@ impl Tracker {
         }
     }
 
-    /// The kernel's counters against ours, at the last moment of rest. Empty where nothing is claimed to be exact.
+    /// The kernel's counters against ours, at the last moment of rest: those that the loaded signals claim to see whole,
+    /// and that are not zero. None: there was no such moment, or filters hide a part.
     #[must_use]
-    pub fn residual(&self) -> &[Residual] {
+    pub fn residual(&self) -> Option<&[Residual]> {
         self.queues.residual()
     }
 

@@ -35,9 +35,9 @@ impl Signals {
         }
     }
 
-    /// Those that some hook serves.
+    /// Those that some hook serves; counters and samples say nothing of single events.
     pub fn served(start: &fact::Start) -> Self {
-        Self::of(start, |hook| hook != "none")
+        Self::of(start, |hook| hook != "none" && !hook.starts_with("counters"))
     }
 
     /// Those that a hook serves which sees every event: on the functions themselves.

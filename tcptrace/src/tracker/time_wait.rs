@@ -8,7 +8,11 @@ use crate::model::{Observer, State};
 impl Tracker {
     /// A timewait socket takes over. The record comes right before the socket's transition to CLOSE.
     pub(super) fn time_wait_begin(&mut self, head: &Head, out: &mut impl Observer) {
-        let Some((_, to)) = self.states(head) else { return };
+        // The state before is not known to every hook.
+        let Some(to) = State::from_number(head.to) else {
+            self.stats.nonsense += 1;
+            return;
+        };
         self.remnants.heard = true;
         self.report_row(head.sock, out);
         let Some(slot) = self.table.find(head.sock) else { return };

@@ -2,7 +2,8 @@
 //!
 //! `TIME KIND [STATE|FROM>TO] [LOCAL REMOTE] [key=value …] [FLAG …]`. Time is in microseconds. `TIME SNAPSHOT begin=TIME netns=N,… [all=1]`
 //! closes the rows of a snapshot after a loss. Records of a socket (`sock=`) are
-//! numbered in sequence unless `seq=` says otherwise or SEQ_ABSENT is set.
+//! numbered in sequence unless `seq=` says otherwise or SEQ_ABSENT is set. `REQUEST_EVENT` has `outcome=` (its name), `LISTENER_STATS`
+//! the names of totals (`waits=BUCKET:N,…`, `sources=N` for so many registers at 1), `NETNS` those of counters, `START` `NAME=HOOK`.
 
 use std::{collections::HashMap, net::SocketAddr};
 
@@ -10,11 +11,14 @@ use tcptrace::{
     frame::{Frames, fact},
     model::State,
 };
-use tcptrace_common::record::{
-    Bound, Child, Closed, Counters, Established, Handshake, Head, MiniSocket, Open, Owned, Owner, Socket, SynAck,
-    Tuple, flag, kind, option,
+use tcptrace_common::{
+    queue::{Listen, ListenerSample, ListenerStats, ListenerTotals, RequestEvent, Window, depth, outcome},
+    record::{
+        Bound, Child, Closed, Counters, Established, Handshake, Head, MiniSocket, Open, Owned, Owner, Socket, SynAck,
+        Tuple, flag, kind, option,
+    },
 };
-use zerocopy::{Immutable, IntoBytes};
+use zerocopy::{FromZeros, Immutable, IntoBytes};
 
 /// Sequence numbers by cookie.
 #[derive(Default)]
@@ -25,6 +29,30 @@ pub fn push(frames: &mut Frames, numbers: &mut Numbers, line: &str) {
     let line = Line::parse(line);
     match line.kind {
         "TICK" => return frames.push_fact(fact::kind::TICK, line.ts, &()),
+        "START" => {
+            let (filters, signals) = line.words().partition(|(name, _)| *name == "filter");
+            let body = fact::Start {
+                filters: named("filter", filters),
+                signals: named("", signals),
+                ..fact::Start::default()
+            };
+            return frames.push_fact(fact::kind::START, line.ts, &body);
+        }
+        "NETNS" => {
+            let count =
+                |(name, n): (&str, &str)| (name != "netns").then(|| (name.to_owned(), n.parse().expect("a number")));
+            let body =
+                fact::Netns { netns: line.number("netns") as u32, counters: line.words().filter_map(count).collect() };
+            return frames.push_fact(fact::kind::NETNS, line.ts, &body);
+        }
+        "INTERVAL" => {
+            let body = fact::Interval {
+                interval_us: line.number("us"),
+                exact: line.number("exact") != 0,
+                rest: line.number("rest") != 0,
+            };
+            return frames.push_fact(fact::kind::INTERVAL, line.ts, &body);
+        }
         "SNAPSHOT" => {
             let resync = line.has("begin").then(|| fact::Resync {
                 begin: line.number("begin") * 1000,
@@ -64,6 +92,13 @@ pub fn push(frames: &mut Frames, numbers: &mut Numbers, line: &str) {
     }
     let record: &dyn Bytes = match kind {
         kind::OPEN => &Open { head, tuple: line.tuple(), owner: line.owner() },
+        kind::LISTEN => {
+            let open = Open { head, tuple: line.tuple(), owner: line.owner() };
+            &Listen { open, backlog: line.known("backlog"), somaxconn: line.known("somaxconn") }
+        }
+        kind::REQUEST_EVENT => &line.request_event(head),
+        kind::LISTENER => &line.sample(head),
+        kind::LISTENER_STATS => &line.stats(head),
         kind::CHILD => &Child { head, tuple: line.tuple(), addr: line.number("addr") },
         kind::ESTABLISHED => &Established { head, tuple: line.tuple(), handshake: line.handshake() },
         kind::CLOSED => {
@@ -120,6 +155,12 @@ fn kind_number(word: &str) -> (u8, bool) {
         "RETRANSMIT" => (kind::RETRANSMIT, true),
         "ERROR" => (kind::ERROR, true),
         "SYNACK_RETRANSMIT" => (kind::SYNACK_RETRANSMIT, false),
+        "REQUEST_EVENT" => (kind::REQUEST_EVENT, false),
+        "LISTEN" => (kind::LISTEN, true),
+        "TIME_WAIT_BEGIN" => (kind::TIME_WAIT_BEGIN, false),
+        "TIME_WAIT_END" => (kind::TIME_WAIT_END, false),
+        "LISTENER" => (kind::LISTENER, false),
+        "LISTENER_STATS" => (kind::LISTENER_STATS, false),
         "SOCKET" => (kind::SOCKET, false),
         "FOUND" => (kind::FOUND, false),
         "HOLDER" => (kind::HOLDER, false),
@@ -135,7 +176,17 @@ struct Line<'a> {
     states: (u8, u8),
     ends: Vec<SocketAddr>,
     pairs: HashMap<&'a str, &'a str>,
+    /// `pairs` in their order.
+    words: Vec<(&'a str, &'a str)>,
     flags: u16,
+}
+
+fn named(prefix: &str, words: Vec<(&str, &str)>) -> Vec<(String, String)> {
+    let one = |(name, value): (&str, &str)| match value.split_once(':') {
+        Some((name, value)) if !prefix.is_empty() => (name.to_owned(), value.to_owned()),
+        _ => (name.to_owned(), value.to_owned()),
+    };
+    words.into_iter().map(one).collect()
 }
 
 impl<'a> Line<'a> {
@@ -143,10 +194,19 @@ impl<'a> Line<'a> {
         let mut words = text.split_whitespace();
         let ts: u64 = words.next().and_then(|w| w.parse().ok()).unwrap_or_else(|| panic!("no time in {text:?}"));
         let kind = words.next().unwrap_or_else(|| panic!("no kind in {text:?}"));
-        let mut line = Self { ts: ts * 1000, kind, states: (0, 0), ends: Vec::new(), pairs: HashMap::new(), flags: 0 };
+        let mut line = Self {
+            ts: ts * 1000,
+            kind,
+            states: (0, 0),
+            ends: Vec::new(),
+            pairs: HashMap::new(),
+            words: Vec::new(),
+            flags: 0,
+        };
         for word in words {
             if let Some((key, value)) = word.split_once('=') {
                 line.pairs.insert(key, value);
+                line.words.push((key, value));
             } else if let Some((from, to)) = word.split_once('>') {
                 line.states = (state(from), state(to));
             } else if let Ok(end) = word.parse() {
@@ -158,6 +218,89 @@ impl<'a> Line<'a> {
             }
         }
         line
+    }
+
+    fn words(&self) -> impl Iterator<Item = (&'a str, &'a str)> {
+        self.words.iter().copied()
+    }
+
+    /// A number, or what stands for one that is not known.
+    fn known(&self, key: &str) -> u32 {
+        if self.has(key) { self.number(key) as u32 } else { u32::MAX }
+    }
+
+    fn request_event(&self, head: Head) -> RequestEvent {
+        let known = [("syn_queue", depth::SYN_QUEUE), ("accept_queue", depth::ACCEPT_QUEUE)];
+        RequestEvent {
+            head,
+            tuple: self.tuple(),
+            child: self.number("child"),
+            addr: self.number("addr"),
+            since: self.number("since") * 1000,
+            rcv_isn: self.number("rcv_isn") as u32,
+            snt_isn: self.number("snt_isn") as u32,
+            syn_queue: self.number("syn_queue") as u32,
+            young: self.number("young") as u32,
+            accept_queue: self.number("accept_queue") as u32,
+            limit: self.number("limit") as u32,
+            retrans: self.number("retrans") as u8,
+            outcome: outcome_number(self.pairs.get("outcome").expect("an outcome")),
+            known: known.iter().filter(|(key, _)| self.has(key)).fold(0, |bits, (_, bit)| bits | bit),
+            ..RequestEvent::default()
+        }
+    }
+
+    fn sample(&self, head: Head) -> ListenerSample {
+        let n = |key| self.number(key) as u32;
+        ListenerSample {
+            head,
+            tuple: self.tuple(),
+            group: self.number("group"),
+            syn_queue: n("syn_queue"),
+            young: n("young"),
+            accept_queue: n("accept_queue"),
+            limit: n("limit"),
+            drops: n("drops"),
+            somaxconn: self.known("somaxconn"),
+            fast_open_queue: n("fast_open_queue"),
+            fast_open_limit: n("fast_open_limit"),
+            defer_accept: n("defer_accept"),
+            reserved: 0,
+        }
+    }
+
+    fn stats(&self, head: Head) -> ListenerStats {
+        let names =
+            ["syn_queue_full", "accept_queue_full_syn", "accept_queue_full_ack", "rst", "synack_timeout", "other"];
+        let mut totals = ListenerTotals {
+            syns: self.number("syns"),
+            queued: self.number("queued"),
+            completed: self.number("completed"),
+            accepted: self.number("accepted"),
+            cookies_sent: self.number("cookies_sent"),
+            cookies_ok: self.number("cookies_ok"),
+            fast_opens: self.number("fast_opens"),
+            dropped: names.map(|name| self.number(name)),
+            synack_retrans: self.number("synack_retrans"),
+            migrated: self.number("migrated"),
+            held_back: self.number("held_back"),
+            failed: self.number("failed"),
+            by_rule: self.number("by_rule"),
+            phantoms: self.number("phantoms"),
+            ..ListenerTotals::new_zeroed()
+        };
+        for bucket in self.pairs.get("waits").into_iter().flat_map(|text| text.split(',')) {
+            let (bucket, n) = bucket.split_once(':').expect("BUCKET:N");
+            totals.waits[bucket.parse::<usize>().expect("a bucket")] = n.parse().expect("a number");
+        }
+        let mut window = Window {
+            syn_peak: self.number("syn_peak") as u32,
+            accept_peak: self.number("accept_peak") as u32,
+            wait_max_us: self.number("wait_max") as u32,
+            ..Window::new_zeroed()
+        };
+        window.sources.iter_mut().take(self.number("sources") as usize).for_each(|r| *r = 1);
+        ListenerStats { head, totals, window }
     }
 
     fn has(&self, key: &str) -> bool {
@@ -231,6 +374,26 @@ fn state(name: &str) -> u8 {
     *found.unwrap_or_else(|| panic!("{name:?} is neither a state nor a flag")) as u8
 }
 
+fn outcome_number(name: &str) -> u8 {
+    match name {
+        "queued" => outcome::QUEUED,
+        "completed" => outcome::COMPLETED,
+        "cookie_sent" => outcome::COOKIE_SENT,
+        "cookie_completed" => outcome::COOKIE_COMPLETED,
+        "syn_queue_full" => outcome::SYN_QUEUE_FULL,
+        "accept_queue_full_syn" => outcome::ACCEPT_QUEUE_FULL_SYN,
+        "accept_queue_full_ack" => outcome::ACCEPT_QUEUE_FULL_ACK,
+        "rst" => outcome::RST,
+        "synack_timeout" => outcome::SYNACK_TIMEOUT,
+        "other" => outcome::OTHER,
+        "fast_open" => outcome::FAST_OPEN,
+        "migrated" => outcome::MIGRATED,
+        "listener_closed" => outcome::LISTENER_CLOSED,
+        "aborted" => outcome::ABORTED,
+        number => number.parse().unwrap_or_else(|_| panic!("{number:?} is no outcome")),
+    }
+}
+
 fn flag_bit(name: &str) -> Option<u16> {
     Some(match name {
         "RCV_SHUTDOWN" => flag::RCV_SHUTDOWN,
@@ -244,6 +407,7 @@ fn flag_bit(name: &str) -> Option<u16> {
         "INHERITED" => flag::INHERITED,
         "SEQ_ABSENT" => flag::SEQ_ABSENT,
         "TW_FULL" => flag::TW_FULL,
+        "EXPIRED" => flag::EXPIRED,
         _ => return None,
     })
 }

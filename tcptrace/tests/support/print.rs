@@ -4,7 +4,8 @@ use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use tcptrace::model::{
-    CloseSegments, Connection, Final, Found, Inferred, Mini, Observer, Patterns, Process, Transition, comm_str,
+    CloseSegments, Connection, DROPPED, Depth, Final, Found, Inferred, Listening, Mini, NetnsCounters, Observer,
+    Patterns, Process, Remnant, Request, Residual, Transition, comm_str,
 };
 use tcptrace_common::record::Tuple;
 
@@ -98,9 +99,130 @@ impl Observer for Printer {
         self.lines.push(line);
     }
 
+    fn request(&mut self, r: &Request) {
+        let outcome = r.outcome.map_or("?", |o| o.name());
+        let mut line = format!("{} #{} request {outcome}", r.ts / 1000, r.id);
+        if let Some(detail) = r.detail {
+            write!(line, "/{}", detail.name()).unwrap();
+        }
+        ends(&mut line, &r.tuple);
+        for (name, n) in [
+            ("age", r.age_ns.map(|ns| ns / 1000)),
+            ("retrans", (r.synack_retrans != 0).then_some(u64::from(r.synack_retrans))),
+            ("syn_queue", r.syn_queue.map(|(len, _)| u64::from(len))),
+            ("accept_queue", r.accept_queue.map(u64::from)),
+            ("child", (r.child != 0).then_some(r.child)),
+        ] {
+            if let Some(n) = n {
+                write!(line, " {name}={n}").unwrap();
+            }
+        }
+        if let Some(p) = &r.owner {
+            write!(line, " owner={}/{}", p.pid, String::from_utf8_lossy(comm_str(&p.comm))).unwrap();
+        }
+        for (yes, word) in [(r.over, "over"), (r.failed(), "failed"), (r.preexisting, "preexisting")] {
+            if yes {
+                write!(line, " {word}").unwrap();
+            }
+        }
+        inferred(&mut line, r.inferred);
+        self.lines.push(line);
+    }
+
+    fn time_wait(&mut self, r: &Remnant) {
+        let mut line = format!("{} #{} time_wait {}", r.ts / 1000, r.id, r.how.name());
+        if let Some(ns) = r.ns {
+            write!(line, " us={}", ns / 1000).unwrap();
+        }
+        if r.state != tcptrace::model::State::TimeWait {
+            write!(line, " state={}", r.state).unwrap();
+        }
+        if r.preexisting {
+            line.push_str(" preexisting");
+        }
+        self.lines.push(line);
+    }
+
+    fn netns(&mut self, n: &NetnsCounters) {
+        let mut line = format!("{} netns {} listeners={}", n.ts / 1000, n.netns, n.listeners);
+        for (name, n) in n.counters.iter().filter(|(_, n)| *n != 0) {
+            write!(line, " {name}={n}").unwrap();
+        }
+        self.lines.push(line);
+    }
+
+    fn listener(&mut self, c: &Connection, l: &Listening) {
+        let mut line = format!("{} #{} listener", l.ts / 1000, c.id);
+        ends(&mut line, &c.tuple);
+        owners(&mut line, c);
+        if let Some(group) = l.group {
+            write!(line, " group={group}").unwrap();
+        }
+        depths(&mut line, "syn", &l.syn_queue);
+        depths(&mut line, "accept", &l.accept_queue);
+        let mut numbers = vec![
+            ("backlog", l.backlog.map(u64::from)),
+            ("somaxconn", l.somaxconn.map(u64::from)),
+            ("syns", l.syns),
+            ("queued", l.queued),
+            ("completed", l.completed),
+            ("accepted", l.accepted),
+            ("cookies_sent", l.cookies_sent),
+            ("cookies_ok", l.cookies_ok),
+            ("fast_opens", l.fast_opens),
+            ("synack_retrans", l.synack_retrans),
+            ("migrated", l.migrated),
+            ("held_back", Some(l.held_back)),
+            ("sk_drops", l.sk_drops),
+            ("sources", l.sources),
+        ];
+        numbers.extend(DROPPED.into_iter().zip(l.dropped));
+        // Of counts, what is not zero; the rest of what is known is told by `known=`.
+        for (name, n) in &numbers {
+            if let Some(n) = n.filter(|&n| n != 0) {
+                write!(line, " {name}={n}").unwrap();
+            }
+        }
+        write!(line, " known={}", numbers.iter().filter(|(_, n)| n.is_some()).count()).unwrap();
+        if let Some(by) = l.limited_by {
+            write!(line, " by={}", by.name()).unwrap();
+        }
+        if let Some(w) = l.waits {
+            write!(line, " waits={}/{}/{}", w.p50, w.p99, w.max).unwrap();
+        }
+        if l.exact {
+            line.push_str(" exact");
+        }
+        if !l.inferred.is_empty() {
+            write!(line, " inferred={}", l.inferred.join(",")).unwrap();
+        }
+        self.lines.push(line);
+    }
+
+    fn interval(&mut self, ts: u64, _: u64) {
+        self.lines.push(format!("{} interval", ts / 1000));
+    }
+
     fn impossible(&mut self, c: &Connection, t: &Transition) {
         self.lines.push(format!("{} #{} impossible {}>{}", t.ts / 1000, c.id, t.from, t.to));
     }
+}
+
+impl Printer {
+    /// One line each.
+    pub fn residual(&mut self, residual: &[Residual]) {
+        for r in residual {
+            let of = r.listener.map_or(String::new(), |cookie| format!(" sock={cookie}"));
+            let line = format!("residual {} {}{of} kernel={} ours={}", r.netns, r.counter, r.kernel, r.ours);
+            self.lines.push(line);
+        }
+    }
+}
+
+/// ` syn=LEN/PEAK/LIMIT`.
+fn depths(line: &mut String, name: &str, d: &Depth) {
+    let n = |n: Option<u32>| n.map_or("-".to_owned(), |n| n.to_string());
+    write!(line, " {name}={}/{}/{}", n(d.len), n(d.peak), n(d.limit)).unwrap();
 }
 
 /// `SYN_SENT@0,ESTABLISHED@10`; `?` where the entry was not seen.
@@ -170,6 +292,7 @@ fn inferred(line: &mut String, inferred: Inferred) {
         (Inferred::ROLE, "role"),
         (Inferred::FROM, "from"),
         (Inferred::END, "end"),
+        (Inferred::START, "start"),
     ]
     .iter()
     .filter(|(bit, _)| inferred.0 & bit != 0)

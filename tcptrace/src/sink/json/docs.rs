@@ -4,17 +4,19 @@ use std::fmt::Write;
 
 use super::{
     object::{Doc, Kind, Reference},
-    objects::{
-        ConnectionObject, LossObject, RequestObject, SocketObject, StartObject, SummaryObject, TransitionObject,
-    },
+    objects::{ConnectionObject, LossObject, SocketObject, StartObject, SummaryObject, TransitionObject},
+    queues::{ListenerObject, NetnsObject, RequestObject, TimeWaitObject},
 };
 
-const OBJECTS: [&Reference; 7] = [
+const OBJECTS: [&Reference; 10] = [
     &StartObject::REFERENCE,
     &SocketObject::REFERENCE,
     &RequestObject::REFERENCE,
     &TransitionObject::REFERENCE,
     &ConnectionObject::REFERENCE,
+    &TimeWaitObject::REFERENCE,
+    &NetnsObject::REFERENCE,
+    &ListenerObject::REFERENCE,
     &LossObject::REFERENCE,
     &SummaryObject::REFERENCE,
 ];
@@ -22,7 +24,7 @@ const OBJECTS: [&Reference; 7] = [
 const INTRODUCTION: &str = "\
 # JSON objects
 
-<!-- Generated from tcptrace/src/sink/json/objects.rs by `tcptrace docs-events`; do not edit. -->
+<!-- Generated from tcptrace/src/sink/json by `tcptrace docs-events`; do not edit. -->
 
 `--json` prints one object a line. Every object has
 

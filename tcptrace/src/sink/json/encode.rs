@@ -3,7 +3,10 @@
 use std::{io::Write, net::Ipv6Addr};
 
 use crate::{
-    model::{CloseSegments, ClosedBy, End, Inferred, Patterns, Process, Role, State, Timeline},
+    model::{
+        CloseSegments, ClosedBy, Detail, End, Inferred, Left, LimitedBy, Outcome, Patterns, Process, Role, State,
+        Timeline,
+    },
     sink::{escape, time::Stamp},
 };
 
@@ -110,7 +113,7 @@ macro_rules! names {
         }
     )*};
 }
-names!(State Role ClosedBy End);
+names!(State Role ClosedBy End Outcome Detail Left LimitedBy);
 
 /// `"FIN_WAIT2>CLOSE"`.
 impl Value for (State, State) {
@@ -237,6 +240,51 @@ pub fn address(out: &mut Vec<u8>, family: u16, bytes: &[u8; 16]) {
     }
 }
 
+/// `10.0.0.1:443`, `[::1]:443`.
+#[derive(Clone, Copy, Debug)]
+pub struct Endpoint<'a>(pub u16, pub &'a [u8; 16], pub u16);
+
+impl Value for Endpoint<'_> {
+    const JSON: &'static str = "string";
+    fn write(&self, out: &mut Out) {
+        let brackets = self.0 != AF_INET;
+        out.raw(if brackets { b"\"[" } else { b"\"" });
+        address(out.buffer, self.0, self.1);
+        out.raw(if brackets { b"]:" } else { b":" });
+        self.2.write(out);
+        out.raw(b"\"");
+    }
+}
+
+/// Fields of an inner object that are known: the first has no comma before it.
+pub(super) struct Inner<'o, 'a> {
+    out: &'o mut Out<'a>,
+    first: bool,
+}
+
+impl<'o, 'a> Inner<'o, 'a> {
+    pub fn new(out: &'o mut Out<'a>) -> Self {
+        out.raw(b"{");
+        Self { out, first: true }
+    }
+
+    pub fn field<T: Value>(&mut self, name: &str, value: Option<T>) {
+        if let Some(value) = value {
+            if !self.first {
+                self.out.raw(b",");
+            }
+            self.first = false;
+            Text(name.as_bytes()).write(self.out);
+            self.out.raw(b":");
+            value.write(self.out);
+        }
+    }
+
+    pub fn end(self) {
+        self.out.raw(b"}");
+    }
+}
+
 /// Names in a list: the first has no comma before it.
 struct List<'o, 'a> {
     out: &'o mut Out<'a>,
@@ -282,6 +330,7 @@ impl Value for Options {
             list.name(self.0 & o::KEEPALIVE != 0, "keepalive");
             list.name(self.0 & o::DEFER_ACCEPT != 0, "defer_accept");
             list.name(self.0 & o::USER_TIMEOUT != 0, "user_timeout");
+            list.name(self.0 & o::SYNCOOKIE != 0, "syncookie");
         }
         list.end();
     }
@@ -335,6 +384,7 @@ impl Value for Concluded<'_> {
         list.name(has(Inferred::FROM), from);
         list.name(has(Inferred::TO) && !(from == to && has(Inferred::FROM)), to);
         list.name(has(Inferred::END), "end");
+        list.name(has(Inferred::START), "start");
         list.end();
     }
 }

@@ -6,21 +6,21 @@ use super::{Output, Sink, Summary};
 use crate::{
     error::Result,
     frame::fact,
-    model::{Connection, Final, Found, Mini, Observer, State, Transition},
+    model::{Connection, Final, Found, Listening, Mini, NetnsCounters, Observer, Remnant, Request, State, Transition},
 };
 
 mod docs;
 pub mod encode;
 pub mod object;
 pub mod objects;
+pub mod queues;
 #[cfg(test)]
 mod tests;
 
 pub use docs::events_markdown;
 use encode::Encoder;
-use objects::{
-    ConnectionObject, LossObject, RequestObject, SocketObject, StartObject, SummaryObject, TransitionObject,
-};
+use objects::{ConnectionObject, LossObject, SocketObject, StartObject, SummaryObject, TransitionObject};
+use queues::{ListenerObject, NetnsObject, RequestObject, TimeWaitObject};
 
 /// Writes JSON lines.
 #[derive(Debug)]
@@ -61,10 +61,30 @@ impl<W: Write> Observer for Json<W> {
 
     fn mini_socket(&mut self, m: &Mini) {
         if m.state == State::NewSynRecv {
-            RequestObject::new(m).encode(m.ts, &mut self.out.buffer, &mut self.encoder);
+            RequestObject::found(m).encode(m.ts, &mut self.out.buffer, &mut self.encoder);
         } else {
             SocketObject::remnant(m).encode(m.ts, &mut self.out.buffer, &mut self.encoder);
         }
+        self.out.line();
+    }
+
+    fn request(&mut self, r: &Request) {
+        RequestObject::new(r).encode(r.ts, &mut self.out.buffer, &mut self.encoder);
+        self.out.line();
+    }
+
+    fn time_wait(&mut self, r: &Remnant) {
+        TimeWaitObject::new(r).encode(r.ts, &mut self.out.buffer, &mut self.encoder);
+        self.out.line();
+    }
+
+    fn netns(&mut self, n: &NetnsCounters) {
+        NetnsObject::new(n).encode(n.ts, &mut self.out.buffer, &mut self.encoder);
+        self.out.line();
+    }
+
+    fn listener(&mut self, c: &Connection, l: &Listening) {
+        ListenerObject::new(c, l).encode(l.ts, &mut self.out.buffer, &mut self.encoder);
         self.out.line();
     }
 }

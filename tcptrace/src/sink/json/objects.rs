@@ -3,6 +3,7 @@
 use super::{
     encode::{Actor, Address, Concluded, Family, Hex, Map, Options, States, Text, Texts, When},
     object::object,
+    queues::Residuals,
 };
 use crate::{
     frame::fact,
@@ -57,13 +58,13 @@ object! {
 
 /// Zero stands for "not known" in records.
 #[inline(always)]
-fn some<T: Default + PartialEq>(n: T) -> Option<T> {
+pub(super) fn some<T: Default + PartialEq>(n: T) -> Option<T> {
     (n != T::default()).then_some(n)
 }
 
 impl<'a> Socket<'a> {
     #[inline(always)]
-    fn new(c: &'a Connection) -> Self {
+    pub(super) fn new(c: &'a Connection) -> Self {
         let t = &c.tuple;
         let listener = c.role == Some(Role::Listener) || c.state == State::Listen;
         let address = |bytes: &'a [u8; 16], zero_is_known: bool| {
@@ -93,7 +94,7 @@ impl<'a> Socket<'a> {
         }
     }
 
-    fn mini(m: &'a Mini, role: Option<Role>) -> Self {
+    pub(super) fn mini(m: &'a Mini, role: Option<Role>) -> Self {
         Self {
             id: m.id,
             sock: some(m.cookie).map(Hex),
@@ -201,22 +202,6 @@ impl<'a> SocketObject<'a> {
 }
 
 object! {
-    /// A half-open request that existed when the trace began. What became of it is not known: there is no `outcome`.
-    pub struct RequestObject<'a> = "request" {
-        /// See above; the remote end is the peer.
-        socket: Socket<'a>,
-        /// SYN-ACKs sent again.
-        synack_retrans: u32,
-    }
-}
-
-impl<'a> RequestObject<'a> {
-    pub(super) fn new(m: &'a Mini) -> Self {
-        Self { socket: Socket::mini(m, Some(Role::Server)), synack_retrans: m.retrans }
-    }
-}
-
-object! {
     /// A change of state. After a loss also a state in which a connection was found: `to` is then named in `inferred`, and what came before it is not known.
     pub struct TransitionObject<'a> = "transition" {
         /// See above, as it is after the change.
@@ -227,7 +212,7 @@ object! {
         to: State,
         /// Microseconds spent in `from`.
         state_us: Option<u64>,
-        /// What the kernel's tracepoint said, where it said something else: `"FIN_WAIT2>CLOSE"` is how TIME_WAIT begins.
+        /// What the kernel's tracepoint said, where it said something else: `"FIN_WAIT2>CLOSE"` is how TIME_WAIT begins, `"LISTEN>SYN_RECV"` how a half-open request becomes a socket.
         kernel: Option<(State, State)>,
         /// How the connection ended, see `connection`; only at the end.
         end: Option<End>,
@@ -263,15 +248,15 @@ object! {
     pub struct ConnectionObject<'a> = "connection" {
         /// See above.
         socket: Socket<'a>,
-        /// When it began: the first SYN of a client, the final ACK of a server. Absent if that was before the trace.
+        /// When it began: the first SYN, or, of a server whose SYN was not seen, the final ACK. Absent if that was before the trace.
         start: Option<When>,
         /// Microseconds from `start` to the end. Absent if that was not seen: then this line comes when the connection was found to be over.
         duration_us: Option<u64>,
         /// Its life: `state`, `at_us` (microseconds from `start`, or from when it was first seen, to when the state was entered or, where that was not seen, first known) and `us` (microseconds spent in it).
         states: States<'a>,
-        /// Microseconds from the first SYN to ESTABLISHED; of a server from the final ACK.
+        /// Microseconds from the first SYN to ESTABLISHED; of a server whose SYN was not seen (`states` begins with SYN_RECV) from the final ACK.
         handshake_us: Option<u64>,
-        /// Microseconds between ESTABLISHED and accept().
+        /// Microseconds between entering the accept queue (where no hook sees that, ESTABLISHED) and accept().
         accept_wait_us: Option<u64>,
         /// Who closed first: `local`, `remote`, `both` or `none`.
         closed_by: Option<ClosedBy>,
@@ -406,7 +391,7 @@ impl<'a> LossObject<'a> {
 
 object! {
     /// What the run came to. Always the last line.
-    pub struct SummaryObject = "summary" {
+    pub struct SummaryObject<'a> = "summary" {
         /// Kernel records received.
         events: u64,
         /// Sum of all `loss` counts.
@@ -431,11 +416,17 @@ object! {
         collector_cpu_us: Option<u64>,
         /// Highest number of records in one second.
         peak_rate: Option<u64>,
+        /// Half-open requests that were given up: more than there is room for, or their end never came.
+        requests_forgotten: Option<u64>,
+        /// TIME_WAIT remnants that there was no room for.
+        remnants_forgotten: Option<u64>,
+        /// The kernel's own counters against the records, between the first moment of rest and the last: `netns`, `counter`, `sock` (of `sk_drops`), `kernel`, `ours`. Those that the loaded signals see whole, and that are not zero; absent with filters other than `--netns`.
+        residual: Option<Residuals<'a>>,
     }
 }
 
-impl SummaryObject {
-    pub(super) fn new(s: &Summary) -> Self {
+impl<'a> SummaryObject<'a> {
+    pub(super) fn new(s: &'a Summary) -> Self {
         Self {
             events: s.events,
             lost: s.lost,
@@ -449,6 +440,9 @@ impl SummaryObject {
             kernel_ns_per_event: s.kernel_ns_per_event,
             collector_cpu_us: s.collector_cpu_us,
             peak_rate: s.peak_rate,
+            requests_forgotten: some(s.requests_forgotten),
+            remnants_forgotten: some(s.remnants_forgotten),
+            residual: s.residual.as_deref().map(Residuals),
         }
     }
 }

@@ -3,7 +3,7 @@
 //! A line fits the terminal: below 100 columns the local address is left out and words are shorter. `~` marks what was
 //! concluded and not seen, `*` a socket that was there before the trace began.
 
-use std::io::Write;
+use std::{fmt::Write as _, io::Write};
 
 use jiff::tz::TimeZone;
 
@@ -11,11 +11,14 @@ use super::{Output, Sink, Summary};
 use crate::{
     error::Result,
     frame::fact,
-    model::{Connection, End, Final, Inferred, Observer, Payload, Shape, Transition},
+    model::{
+        Connection, End, Final, Inferred, Observer, Outcome, Payload, Remnant, Request, Role, Shape, State, Transition,
+    },
 };
 
 mod cells;
 mod format;
+mod queues;
 mod row;
 #[cfg(test)]
 mod tests;
@@ -23,6 +26,7 @@ mod why;
 
 use format::Clock;
 pub use format::{TimeMode, bytes, duration};
+pub use queues::QueuesText;
 use row::{Column, Cut, Row, Tone};
 
 /// How lines look.
@@ -300,6 +304,78 @@ impl<W: Write> Observer for Text<W> {
             short.push('~');
         }
         self.finish(last_column(&plan), why::final_tone(c, f), &long, &short);
+    }
+
+    fn request(&mut self, r: &Request) {
+        self.request_line(r);
+    }
+
+    fn time_wait(&mut self, r: &Remnant) {
+        // A connection has one line, which is already there.
+        if self.headings == Headings::Connections {
+            return;
+        }
+        let mut c = Connection::of(r.id, r.tuple, r.owner.clone(), None);
+        c.preexisting = r.preexisting;
+        let plan = self.transition_plan();
+        self.begin(r.ts, &c, &plan);
+        self.row.cell(plan.rest[0], Tone::Dim, |s| {
+            s.push_str(r.state.name());
+            s.push('→');
+        });
+        self.row.attach(why::state_tone(State::Close), |s| s.push_str("CLOSE"));
+        self.row.cell(plan.rest[1], Tone::Plain, |s| {
+            if let Some(ns) = r.ns {
+                duration(s, ns);
+            }
+        });
+        let words = why::left(r.how);
+        self.finish(plan.rest[2], Tone::Plain, words.long, words.short);
+    }
+}
+
+impl<W: Write> Text<W> {
+    /// A request's line: what happened, after how long, why, and how full the queue was that was too full.
+    fn request_line(&mut self, r: &Request) {
+        let mut c = Connection::of(r.id, r.tuple, r.owner.clone(), Some(Role::Server));
+        c.preexisting = r.preexisting;
+        let (what, words, tone) = why::request(r);
+        let mut long = String::from(words.long);
+        let full = match r.outcome {
+            Some(Outcome::SynQueueFull) => r.syn_queue.map(|(len, _)| len),
+            Some(Outcome::AcceptQueueFullSyn | Outcome::AcceptQueueFullAck) => r.accept_queue,
+            _ => None,
+        };
+        if let Some((len, limit)) = full.zip(r.limit) {
+            write!(long, " ({len}/{limit})").expect("a String takes everything");
+        }
+        if r.synack_retrans > 0 {
+            write!(long, ", SYN+ACK sent {} times", r.synack_retrans + 1).expect("a String takes everything");
+        }
+        match self.headings {
+            Headings::Transitions => {
+                let plan = self.transition_plan();
+                self.begin(r.ts, &c, &plan);
+                self.row.cell(plan.rest[0], tone, |s| s.push_str(what));
+                self.row.cell(plan.rest[1], Tone::Plain, |s| {
+                    if let Some(ns) = r.age_ns {
+                        duration(s, ns);
+                    }
+                });
+                self.finish(plan.rest[2], if tone == Tone::Bad { tone } else { Tone::Plain }, &long, words.short);
+            }
+            Headings::Connections => {
+                let plan = self.connection_plan();
+                self.begin(r.ts, &c, &plan);
+                self.row.cell(plan.rest[0], Tone::Plain, |s| {
+                    if let Some(ns) = r.age_ns {
+                        duration(s, ns);
+                    }
+                });
+                let (long, short) = (format!("{what}: {long}"), format!("{what}: {}", words.short));
+                self.finish(last_column(&plan), tone, &long, &short);
+            }
+        }
     }
 }
 

@@ -5,7 +5,9 @@ use std::fmt::Write;
 use tcptrace_common::record::flag;
 
 use super::{cells, row::Tone};
-use crate::model::{ClosedBy, Connection, End, Final, Patterns, Payload, Shape, State, Transition};
+use crate::model::{
+    ClosedBy, Connection, Detail, End, Final, Left, Outcome, Patterns, Payload, Request, Shape, State, Transition,
+};
 
 /// A wording for wide terminals and one for narrow ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,7 +27,8 @@ const fn same(text: &'static str) -> Words {
 /// What brought the transition about.
 pub fn transition(c: &Connection, t: &Transition) -> Words {
     use State::{
-        Close, CloseWait, Closing, Established, FinWait1, FinWait2, LastAck, Listen, SynRecv, SynSent, TimeWait,
+        Close, CloseWait, Closing, Established, FinWait1, FinWait2, LastAck, Listen, NewSynRecv, SynRecv, SynSent,
+        TimeWait,
     };
     let is = |bit| t.flags & bit != 0;
     if t.is_found() {
@@ -42,7 +45,7 @@ pub fn transition(c: &Connection, t: &Transition) -> Words {
         (from, to) if from == to => same("close()"),
         (Close, SynSent) => same("connect()"),
         (Close, Listen) => same("listen()"),
-        (Listen, SynRecv) => words("final ACK: new socket", "final ACK"),
+        (Listen | NewSynRecv, SynRecv) => words("final ACK: new socket", "final ACK"),
         (SynSent, SynRecv) => words("SYN from peer", "peer SYN"),
         (SynSent, Established) => same("SYN+ACK"),
         (SynRecv, Established) if c.patterns.0 & Patterns::SIMULTANEOUS_OPEN != 0 => same("SYN+ACK"),
@@ -64,6 +67,47 @@ pub fn transition(c: &Connection, t: &Transition) -> Words {
             words("abortive close", "abort")
         }
         _ => same(""),
+    }
+}
+
+/// What happened to a SYN or a request, and why.
+pub fn request(r: &Request) -> (&'static str, Words, Tone) {
+    match (r.outcome, r.detail) {
+        (Some(Outcome::Queued), Some(Detail::Migrated)) => {
+            ("half-open", words("moved to another listener", "migrated"), Tone::Plain)
+        }
+        (Some(Outcome::Queued), _) => ("half-open", words("SYN: SYN+ACK sent", "SYN"), Tone::Opening),
+        (Some(Outcome::Completed), Some(Detail::FastOpen)) => ("accept queue", same("Fast Open"), Tone::Good),
+        (Some(Outcome::Completed), _) => ("accept queue", same("final ACK"), Tone::Good),
+        (Some(Outcome::CookieCompleted), _) => ("accept queue", words("returned cookie", "cookie"), Tone::Good),
+        (Some(Outcome::CookieSent), _) => ("nothing kept", words("SYN: cookie sent", "cookie"), Tone::Warn),
+        (Some(Outcome::SynQueueFull), _) => ("SYN dropped", words("SYN queue full", "SYN q full"), Tone::Bad),
+        (Some(Outcome::AcceptQueueFullSyn), _) => ("SYN dropped", words("accept queue full", "acc. q full"), Tone::Bad),
+        (Some(Outcome::AcceptQueueFullAck), Some(Detail::Aborted)) => {
+            ("handshake reset", words("accept queue full", "acc. q full"), Tone::Bad)
+        }
+        (Some(Outcome::AcceptQueueFullAck), _) => {
+            ("final ACK dropped", words("accept queue full", "acc. q full"), Tone::Bad)
+        }
+        (Some(Outcome::Rst), _) => ("half-open gone", words("RST from peer", "peer RST"), Tone::Bad),
+        (Some(Outcome::SynAckTimeout), _) => ("half-open gone", words("SYN+ACK unanswered", "no ACK"), Tone::Bad),
+        (Some(Outcome::Other), Some(Detail::ListenerClosed)) => {
+            ("half-open gone", words("listener closed", "listener"), Tone::Bad)
+        }
+        (Some(Outcome::Other), _) if r.snt_isn.is_none() => {
+            ("SYN dropped", words("no memory or route", "no memory"), Tone::Bad)
+        }
+        (Some(Outcome::Other), _) => ("half-open gone", same("other"), Tone::Bad),
+        (None, _) => ("half-open gone", words("end not seen", "not seen"), Tone::Dim),
+    }
+}
+
+/// How a TIME_WAIT remnant went.
+pub fn left(how: Left) -> Words {
+    match how {
+        Left::Expired => same("expired"),
+        Left::Reused => words("reused by a new connection", "reused"),
+        Left::Killed => words("killed", "killed"),
     }
 }
 

@@ -35,7 +35,7 @@ pub(super) struct Queues {
     filtered: bool,
     /// Intervals are told of.
     heard: bool,
-    residual: Vec<Residual>,
+    residual: Option<Vec<Residual>>,
 }
 
 /// What is known of a listener.
@@ -67,7 +67,12 @@ struct Namespace {
     before: Option<fact::Netns>,
     base: Option<Moment>,
     last: Option<Moment>,
+    /// Intervals since its counters were last read: it has no listeners, or is gone.
+    absent: u32,
 }
+
+/// Namespaces without listeners that are remembered, for what they come to at the end.
+const ABSENT: usize = 1024;
 
 impl Queues {
     pub fn start(&mut self, start: &fact::Start) {
@@ -108,8 +113,8 @@ impl Queues {
     }
 
     /// Kernel counters against ours between the first and the last moment of rest.
-    pub fn residual(&self) -> &[Residual] {
-        &self.residual
+    pub fn residual(&self) -> Option<&[Residual]> {
+        self.residual.as_deref()
     }
 
     fn reconcile(&mut self, rest: bool) {
@@ -118,6 +123,14 @@ impl Queues {
         }
         for namespace in self.namespaces.values_mut() {
             let Some(counters) = &namespace.counters else { continue };
+            let went_back = |b: &Moment| {
+                counters.counters.iter().any(|(name, v)| b.counters.get(name).is_some_and(|before| v < before))
+            };
+            if namespace.base.as_ref().is_some_and(went_back) {
+                // Another namespace with the number of one that is gone.
+                namespace.base = None;
+                namespace.last = None;
+            }
             let now = Moment { counters: counters.counters.iter().cloned().collect(), sums: namespace.sums, rest };
             if namespace.base.as_ref().is_none_or(|base| !base.rest && rest) {
                 namespace.base = Some(now.clone());
@@ -129,10 +142,10 @@ impl Queues {
         if !rest {
             return;
         }
-        self.residual.clear();
+        let mut residual = Vec::new();
         for (&netns, namespace) in &self.namespaces {
             if let (Some(base), Some(now)) = (&namespace.base, &namespace.last) {
-                audit::compare(netns, base, now, &self.exact, &mut self.residual);
+                audit::compare(netns, base, now, &self.exact, &mut residual);
             }
         }
         let claimed = self.exact.syn_outcome && self.exact.overflow;
@@ -145,15 +158,10 @@ impl Queues {
             let (kernel, ours) = (u64::from(sample.drops.wrapping_sub(base)), ours.saturating_sub(before));
             if kernel != 0 || ours != 0 {
                 let counter = "sk_drops".to_owned();
-                self.residual.push(Residual {
-                    netns: sample.tuple.netns,
-                    counter,
-                    listener: Some(cookie),
-                    kernel,
-                    ours,
-                });
+                residual.push(Residual { netns: sample.tuple.netns, counter, listener: Some(cookie), kernel, ours });
             }
         }
+        self.residual = Some(residual);
     }
 }
 
@@ -189,6 +197,10 @@ impl Tracker {
         self.queues.heard = true;
         let deltas = self.count_up();
         self.queues.reconcile(fact.rest);
+        if fact.interval_us == 0 {
+            // How things were when the first interval began.
+            return self.next_interval();
+        }
         self.groups();
         let mut reports: Vec<(u64, Listening)> = Vec::new();
         for (&cookie, known) in &self.queues.listeners {
@@ -284,11 +296,16 @@ impl Tracker {
             // Forgotten or never known: nothing more will be told of it.
             known.closed.is_none() && table.find(cookie).is_some()
         });
-        // One that was not read is gone, or its next counters begin anew.
-        queues.namespaces.retain(|_, namespace| {
+        for namespace in queues.namespaces.values_mut() {
             namespace.before = namespace.counters.take();
-            namespace.before.is_some()
-        });
+            namespace.absent = if namespace.before.is_some() { 0 } else { namespace.absent.saturating_add(1) };
+        }
+        while queues.namespaces.len() > ABSENT
+            && let Some((&netns, longest)) = queues.namespaces.iter().max_by_key(|(_, n)| n.absent)
+            && longest.absent > 0
+        {
+            queues.namespaces.remove(&netns);
+        }
     }
 }
 
