@@ -7,9 +7,14 @@ use tcptrace::{
     model::{Connection, Final, Found, Observer, Transition},
     tracker::Tracker,
 };
-use tcptrace_common::record::{
-    Bound, Child, Closed, Counters, Established, Handshake, Head, MiniSocket, Open, Owned, Owner, Socket, SynAck, Tuple,
+use tcptrace_common::{
+    queue::{Listen, ListenerSample, ListenerStats, RequestEvent},
+    record::{
+        Bound, Child, Closed, Counters, Established, Handshake, Head, MiniSocket, Open, Owned, Owner, Socket, SynAck,
+        Tuple,
+    },
 };
+use zerocopy::FromZeros;
 
 /// Checks every change as it comes.
 #[derive(Default)]
@@ -69,7 +74,7 @@ fn one() -> impl Strategy<Value = Any> {
     let errors = prop_oneof![4 => Just(0u8), 3 => prop::sample::select(vec![103u8, 104, 110]), 1 => any::<u8>()];
     let seq = prop_oneof![3 => 0u16..20, 1 => any::<u16>()];
     let flags = prop_oneof![1 => Just(0u16), 1 => 0u16..2048];
-    (0u8..23, 0u64..4, states, errors, seq, flags, 0u64..1000, 0u16..3, 0u64..3, 0u32..3).prop_map(
+    (0u8..38, 0u64..4, states, errors, seq, flags, 0u64..1000, 0u16..3, 0u64..3, 0u32..3).prop_map(
         |(kind, sock, (from, to), err, seq, flags, ts, port, addr, pid)| Any {
             kind,
             head: Head { ts, sock, kind: 0, from, to, err, seq, flags },
@@ -112,6 +117,26 @@ fn feed(tracker: &mut Tracker, any: &Any, out: &mut Checker) {
                 fact::Resync { begin: head.ts.saturating_sub(any.addr * 10), netns: vec![1], all: any.pid == 0 };
             &Event::Snapshot(head.ts, fact::Snapshot { resync: Some(resync), ..fact::Snapshot::default() })
         }
+        24..=35 => &Event::RequestEvent(&RequestEvent {
+            head: Head { sock: 0, ..head },
+            tuple,
+            child: head.sock,
+            addr: any.addr,
+            since: u64::from(head.err) * 3,
+            rcv_isn: any.pid,
+            outcome: any.kind - 24 + 2 * (head.seq % 5) as u8,
+            ..RequestEvent::default()
+        }),
+        32 => &Event::TimeWaitBegin(&head),
+        33 => &Event::TimeWaitEnd(&head),
+        34 => &Event::Listen(&Listen { open: Open { head, tuple, owner }, backlog: 1, somaxconn: 2 }),
+        35 => &Event::Listener(&ListenerSample { head, tuple, group: any.addr, ..ListenerSample::default() }),
+        36 => &Event::ListenerStats(&ListenerStats { head, ..ListenerStats::new_zeroed() }),
+        37 => {
+            tracker.event(&Event::Netns(head.ts, fact::Netns { netns: 1, counters: vec![] }), out);
+            let interval_us = u64::from(any.pid);
+            &Event::Interval(head.ts, fact::Interval { interval_us, exact: true, rest: head.seq & 1 == 0 })
+        }
         _ => &Event::State(&head),
     };
     tracker.event(event, out);
@@ -136,7 +161,8 @@ proptest! {
         prop_assert!(tracker.live() <= 3, "children without a cookie are forgotten");
         tracker.finish(2_000_000, &mut out);
         prop_assert_eq!(tracker.live(), 0);
-        prop_assert_eq!(tracker.stats().events, events.len() as u64 + 2);
+        let netns = events.iter().filter(|any| any.kind == 37).count();
+        prop_assert_eq!(tracker.stats().events, (events.len() + netns) as u64 + 2);
     }
 
     /// In order and without loss nothing is counted as lost, late or impossible, and every connection is reported once.

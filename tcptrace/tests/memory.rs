@@ -1,36 +1,13 @@
 //! What a live connection costs: bytes that the allocator gave out, the index and the share of unfilled chunks included.
 
-use std::{
-    alloc::{GlobalAlloc, Layout, System},
-    sync::atomic::{AtomicUsize, Ordering::Relaxed},
-};
+#[path = "support/heap.rs"]
+mod heap;
 
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+use heap::{LIVE, PEAK};
 use tcptrace::{decode::Event, model::Observer, tracker::Tracker};
 use tcptrace_common::record::{Established, Handshake, Head, Open, Owner, Tuple, kind};
-
-struct Counting;
-
-static LIVE: AtomicUsize = AtomicUsize::new(0);
-static PEAK: AtomicUsize = AtomicUsize::new(0);
-
-// SAFETY: every call is passed on to the system's allocator unchanged.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let live = LIVE.fetch_add(layout.size(), Relaxed) + layout.size();
-        PEAK.fetch_max(live, Relaxed);
-        // SAFETY: as the caller promised.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
-        LIVE.fetch_sub(layout.size(), Relaxed);
-        // SAFETY: as the caller promised.
-        unsafe { System.dealloc(ptr, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 const CONNECTIONS: u64 = 200_000;
 /// Of processes, as on a busy host: workers of a few programs.

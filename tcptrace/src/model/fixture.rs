@@ -5,8 +5,8 @@ use std::sync::Arc;
 use tcptrace_common::record::{Counters, Handshake, Tuple, option};
 
 use super::{
-    CloseSegments, ClosedBy, Connection, End, Entry, Final, Found, Inferred, Mini, Notes, Patterns, Process, Role,
-    State, Timeline, Transition,
+    CloseSegments, ClosedBy, Connection, End, Entry, Final, Found, Inferred, Left, Mini, Notes, Outcome, Patterns,
+    Process, Remnant, Request, Role, State, Timeline, Transition,
 };
 
 /// 2026-11-21T12:03:04.000000000Z at mono 0.
@@ -145,5 +145,45 @@ pub fn mini(state: State) -> Mini {
         state,
         tuple: v6("2001:db8::1", 443, "2001:db8:1:2:3:4:5:6", 50_000),
         retrans: 2,
+    }
+}
+
+/// Of a listener of nginx.
+pub fn request(outcome: Outcome) -> Request {
+    Request {
+        ts: 60 * MS,
+        id: 11,
+        child: 0,
+        listener: 0x2b,
+        owner: process(80, b"nginx"),
+        tuple: v4([10, 0, 0, 1], 443, [10, 0, 0, 2], 40_000),
+        outcome: Some(outcome),
+        detail: None,
+        over: false,
+        synack_retrans: 1,
+        rcv_isn: Some(2000),
+        snt_isn: Some(1000),
+        age_ns: Some(1003 * MS),
+        syn_queue: Some((3, 2)),
+        accept_queue: Some(129),
+        limit: Some(128),
+        preexisting: false,
+        inferred: Inferred::default(),
+    }
+}
+
+/// Of curl's connection.
+pub fn remnant() -> Remnant {
+    let c = client();
+    Remnant {
+        ts: 61_225 * MS,
+        id: c.id,
+        cookie: c.cookie,
+        tuple: c.tuple,
+        owner: c.owner,
+        state: State::TimeWait,
+        ns: Some(60_000 * MS),
+        how: Left::Expired,
+        preexisting: false,
     }
 }

@@ -109,7 +109,7 @@ impl Tracker {
             // Up to Linux 6.12 the child still carries its listener's cookie here and has no remote end yet.
             let slot = self.insert(&r.head, to, true);
             // Which request it comes of is known only then, too.
-            if self.requests.heard
+            if (self.requests.heard || self.signals.accept_queue)
                 && let Some(c) = self.table.get_mut(slot)
             {
                 c.notes.untold = true;

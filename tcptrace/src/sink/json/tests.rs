@@ -3,7 +3,8 @@
 use super::*;
 use crate::{
     model::{
-        ClosedBy, End, Entry, Inferred, Patterns, Process, Role, Timeline,
+        ClosedBy, Depth, Detail, End, Entry, Inferred, LimitedBy, Outcome, Patterns, Process, Residual, Role, Timeline,
+        Waits,
         fixture::{self, MS, OFFSET},
     },
     sink::output::Reader,
@@ -129,9 +130,87 @@ fn what_the_snapshot_found() {
         j.mini_socket(&fixture::mini(State::TimeWait));
     }), @r#"
     {"v":1,"type":"socket","ts":"2026-11-21T12:03:04.050000000Z","mono_ns":50000000,"id":7,"sock":"1a2b","inode":123456,"fd":5,"netns":4026531840,"family":"ipv4","laddr":"0.0.0.0","lport":80,"role":"listener","pid":80,"tid":80,"comm":"nginx","uid":1000,"preexisting":true,"state":"LISTEN","unread":3,"unsent":0,"syn_queue":4}
-    {"v":1,"type":"request","ts":"2026-11-21T12:03:04.051000000Z","mono_ns":51000000,"id":9,"netns":4026531840,"family":"ipv6","laddr":"2001:db8::1","lport":443,"raddr":"2001:db8:1:2:3:4:5:6","rport":50000,"role":"server","preexisting":true,"synack_retrans":2}
+    {"v":1,"type":"request","ts":"2026-11-21T12:03:04.051000000Z","mono_ns":51000000,"id":9,"netns":4026531840,"family":"ipv6","laddr":"2001:db8::1","lport":443,"raddr":"2001:db8:1:2:3:4:5:6","rport":50000,"role":"server","preexisting":true,"peer":"[2001:db8:1:2:3:4:5:6]:50000","synack_retrans":2}
     {"v":1,"type":"socket","ts":"2026-11-21T12:03:04.051000000Z","mono_ns":51000000,"id":9,"netns":4026531840,"family":"ipv6","laddr":"2001:db8::1","lport":443,"raddr":"2001:db8:1:2:3:4:5:6","rport":50000,"preexisting":true,"state":"TIME_WAIT"}
     "#);
+}
+
+#[test]
+fn a_request_step_by_step() {
+    let mut r = fixture::request(Outcome::Queued);
+    insta::assert_snapshot!(lines(|j| {
+        j.request(&r);
+        r.outcome = Some(Outcome::AcceptQueueFullAck);
+        r.detail = Some(Detail::Aborted);
+        r.syn_queue = None;
+        r.inferred = Inferred(Inferred::START);
+        j.request(&r);
+    }));
+}
+
+#[test]
+fn a_remnant() {
+    insta::assert_snapshot!(lines(|j| j.time_wait(&fixture::remnant())));
+}
+
+#[test]
+fn listeners_and_their_namespace() {
+    let mut c = fixture::connection(
+        Some(Role::Listener),
+        fixture::v4([0; 4], 80, [0; 4], 0),
+        fixture::process(80, b"nginx"),
+        &[(State::Listen, 0)],
+    );
+    c.inode = 77;
+    let known = Listening {
+        ts: 5 * MS,
+        interval_us: 1_000_000,
+        group: Some(7),
+        syn_queue: Depth { len: Some(3), young: Some(2), peak: Some(9), limit: Some(128) },
+        accept_queue: Depth { len: Some(0), young: None, peak: Some(129), limit: Some(128) },
+        backlog: Some(511),
+        somaxconn: Some(128),
+        limited_by: Some(LimitedBy::Somaxconn),
+        syns: Some(10),
+        queued: Some(9),
+        completed: Some(8),
+        accepted: Some(8),
+        cookies_sent: Some(0),
+        cookies_ok: Some(0),
+        fast_opens: Some(0),
+        dropped: [Some(0), Some(1), Some(2), Some(0), Some(0), Some(0)],
+        synack_retrans: Some(1),
+        migrated: Some(0),
+        held_back: 4,
+        sk_drops: Some(3),
+        sources: Some(6),
+        waits: Some(Waits { p50: 12, p99: 80, max: 99 }),
+        fast_open_queue: Some((0, 16)),
+        defer_accept: Some(1),
+        exact: true,
+        inferred: vec![],
+    };
+    let sampled = Listening {
+        dropped: [None, Some(7), None, None, None, None],
+        inferred: vec!["dropped.accept_queue_full_syn"],
+        ..Listening::default()
+    };
+    let counters = vec![("ListenOverflows".to_owned(), 3), ("ListenDrops".to_owned(), 0)];
+    let netns = NetnsCounters { ts: 5 * MS, interval_us: 1_000_000, netns: 4_026_531_840, listeners: 2, counters };
+    insta::assert_snapshot!(lines(|j| {
+        j.netns(&netns);
+        j.listener(&c, &known);
+        j.listener(&c, &sampled);
+    }));
+}
+
+#[test]
+fn what_was_reconciled() {
+    let one =
+        |counter: &str, listener, kernel| Residual { netns: 1, counter: counter.into(), listener, kernel, ours: 4 };
+    let residual = Some(vec![one("ListenDrops", None, 4), one("sk_drops", Some(0x1a), 5)]);
+    let summary = Summary { residual, requests_forgotten: 3, ..Summary::default() };
+    insta::assert_snapshot!(lines(|j| j.summary(2, &summary)));
 }
 
 #[test]

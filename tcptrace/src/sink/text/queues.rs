@@ -20,7 +20,7 @@ use super::{
 use crate::{
     error::Result,
     frame::fact,
-    model::{Connection, Depth, LimitedBy, Listening, NetnsCounters, Observer},
+    model::{Connection, Depth, LimitedBy, Listening, NetnsCounters, Observer, State},
     sink::{Output, Sink, Summary},
 };
 
@@ -185,7 +185,7 @@ impl<W: Write> QueuesText<W> {
                 self.words(2, &parts);
             }
         }
-        self.words(2, &more(l));
+        self.words(2, &more(c, l));
     }
 
     /// How the members of a SO_REUSEPORT group share what comes.
@@ -327,7 +327,7 @@ fn rate(s: &mut String, n: Option<u64>, interval_us: u64) {
 }
 
 /// What is not ordinary: drops by reason, cookies, retransmissions, where it all came from, what set the limit.
-fn more(l: &Listening) -> Vec<(String, Tone)> {
+fn more(c: &Connection, l: &Listening) -> Vec<(String, Tone)> {
     use tcptrace_common::queue::drop;
     let mut parts = Vec::new();
     let mark = |field: &str| if l.inferred.contains(&field) { "~" } else { "" };
@@ -348,21 +348,22 @@ fn more(l: &Listening) -> Vec<(String, Tone)> {
         .filter_map(|&i| l.dropped[i])
         .sum();
     if let Some(n) = l.sk_drops.filter(|&n| n > told) {
-        parts.push((format!("{} dropped for other reasons", n - told), Tone::Bad));
+        parts.push((format!("{} dropped, reason not known", n - told), Tone::Bad));
+    }
+    if let Some(n) = l.cookies_sent.filter(|&n| n > 0) {
+        parts.push((format!("{}{n} cookies sent", mark("cookies_sent")), Tone::Warn));
     }
     let mut count = |n: Option<u64>, words: &str, tone| {
         if let Some(n) = n.filter(|&n| n > 0) {
             parts.push((format!("{n} {words}"), tone));
         }
     };
-    let cookies = format!("{}cookies sent", mark("cookies_sent"));
-    count(l.cookies_sent, &cookies, Tone::Warn);
     count(l.cookies_ok, "cookies returned", Tone::Plain);
     count(l.fast_opens, "Fast Opens", Tone::Plain);
     count(l.migrated, "moved to another listener", Tone::Plain);
     count(l.synack_retrans, "SYN+ACKs sent again", Tone::Warn);
     count(l.sources.filter(|_| l.syns.or(l.queued).unwrap_or(0) > 0), "sources (estimate)", Tone::Plain);
-    if l.syn_queue.len.is_none() {
+    if c.state == State::Close {
         parts.push(("closed".to_owned(), Tone::Dim));
     } else if l.accept_queue.was_full() || l.syn_queue.was_full() {
         let by = match (l.limited_by, l.backlog, l.somaxconn) {

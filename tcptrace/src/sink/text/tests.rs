@@ -5,7 +5,7 @@ use tcptrace_common::record::{Counters, flag};
 use super::*;
 use crate::{
     model::{
-        ClosedBy, Patterns, Role, State,
+        ClosedBy, Detail, Left, Patterns, Role, State,
         fixture::{self, MS, OFFSET, transition, v4, v6},
     },
     sink::output::Reader,
@@ -225,4 +225,46 @@ fn conns_in_colour() {
 fn conns_in_a_pipe() {
     let look = Look { header: false, ..look(None, false) };
     insta::assert_snapshot!(text(look, Headings::Connections, connections));
+}
+
+/// What `trace --requests` shows of half-open requests, and of TIME_WAIT where hooks see its end.
+fn requests(t: &mut Text<Vec<u8>>) {
+    let of = |outcome, detail| Request { detail, synack_retrans: 0, ..fixture::request(outcome) };
+    for (outcome, detail) in [
+        (Outcome::Queued, None),
+        (Outcome::Queued, Some(Detail::Migrated)),
+        (Outcome::Completed, None),
+        (Outcome::Completed, Some(Detail::FastOpen)),
+        (Outcome::CookieSent, None),
+        (Outcome::CookieCompleted, None),
+        (Outcome::SynQueueFull, None),
+        (Outcome::AcceptQueueFullSyn, None),
+        (Outcome::AcceptQueueFullAck, None),
+        (Outcome::AcceptQueueFullAck, Some(Detail::Aborted)),
+        (Outcome::Rst, None),
+        (Outcome::Other, Some(Detail::ListenerClosed)),
+        (Outcome::Other, None),
+    ] {
+        t.request(&of(outcome, detail));
+    }
+    t.request(&Request { synack_retrans: 5, ..of(Outcome::SynAckTimeout, None) });
+    t.request(&Request { snt_isn: None, owner: None, age_ns: None, ..of(Outcome::Other, None) });
+    t.request(&Request { outcome: None, ..of(Outcome::Other, None) });
+    t.time_wait(&fixture::remnant());
+    t.time_wait(&Remnant { how: Left::Reused, ns: None, preexisting: true, ..fixture::remnant() });
+}
+
+#[test]
+fn requests_in_80_columns() {
+    insta::assert_snapshot!(text(look(Some(80), false), Headings::Transitions, requests));
+}
+
+#[test]
+fn requests_in_120_columns() {
+    insta::assert_snapshot!(text(look(Some(120), false), Headings::Transitions, requests));
+}
+
+#[test]
+fn requests_among_connections() {
+    insta::assert_snapshot!(text(look(Some(80), false), Headings::Connections, requests));
 }

@@ -68,7 +68,7 @@ mod tests {
         buckets[4] = 50;
         buckets[10] = 50;
         let w = waits(&buckets, 700).unwrap();
-        assert_eq!(w, Waits { p50: 15, p99: 698, max: 700 });
+        assert_eq!(w, Waits { p50: 15, p99: 695, max: 700 });
     }
 
     #[test]

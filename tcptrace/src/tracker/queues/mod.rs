@@ -360,7 +360,7 @@ fn report(
     ts: u64,
 ) -> Listening {
     let sample = known.sample.filter(|_| known.closed.is_none());
-    let latest = sample.or(known.before);
+    let latest = known.sample.or(known.before);
     let none = ListenerTotals { ..zerocopy::FromZeros::new_zeroed() };
     let d = delta.unwrap_or(&none);
     let count = |served: bool, n: u64| served.then_some(n);

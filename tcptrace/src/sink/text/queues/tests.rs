@@ -95,6 +95,7 @@ fn tour(t: &mut QueuesText<Vec<u8>>) {
         ..quiet()
     };
     other.owner = None;
+    other.state = State::Close;
     t.listener(&other, &gone);
     t.interval(1_000_000_000, 1_000_000);
 }
