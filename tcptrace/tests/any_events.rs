@@ -117,7 +117,7 @@ fn feed(tracker: &mut Tracker, any: &Any, out: &mut Checker) {
                 fact::Resync { begin: head.ts.saturating_sub(any.addr * 10), netns: vec![1], all: any.pid == 0 };
             &Event::Snapshot(head.ts, fact::Snapshot { resync: Some(resync), ..fact::Snapshot::default() })
         }
-        24..=35 => &Event::RequestEvent(&RequestEvent {
+        24..=31 => &Event::RequestEvent(&RequestEvent {
             head: Head { sock: 0, ..head },
             tuple,
             child: head.sock,

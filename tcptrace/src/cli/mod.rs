@@ -7,7 +7,7 @@ use clap::{Parser, error::ErrorKind};
 use crate::{
     error::{Error, Result},
     filter::Filter,
-    kernel::signal::Tier,
+    kernel::{load::Queues as Wanted, signal::Tier},
     pipeline::{Records, say},
     sink::text::TimeMode,
 };
@@ -106,17 +106,6 @@ pub struct Queues {
     pub request_rate: u64,
 }
 
-/// Which signals about listeners' queues are wanted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wanted {
-    /// Those that cost nothing while nothing happens to a listener.
-    Cheap,
-    /// All.
-    All,
-    /// All, and nothing about connections.
-    Only,
-}
-
 /// Everything that the process does; its exit status.
 pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     // A panic is a bug in tcptrace: one line about it, and no stack of it.
@@ -190,13 +179,13 @@ fn connections(records: Records, c: args::Connections) -> Result<Show> {
 }
 
 fn queues(all: bool, r: &args::Requests) -> Queues {
-    let wanted = if all { Wanted::All } else { Wanted::Cheap };
+    let wanted = if all { Wanted::Requests } else { Wanted::IfCheap };
     Queues { wanted, request_rate: r.request_rate, ..Queues::default() }
 }
 
 impl Default for Queues {
     fn default() -> Self {
-        Self { wanted: Wanted::Cheap, interval: Duration::from_secs(1), request_rate: 20_000 }
+        Self { wanted: Wanted::IfCheap, interval: Duration::from_secs(1), request_rate: 20_000 }
     }
 }
 
@@ -306,14 +295,14 @@ mod tests {
         assert_eq!((q.records, q.count), (Records::Queues, Some(1)));
         assert_eq!((q.queues.wanted, q.queues.interval), (Wanted::Only, Duration::from_millis(500)));
         let t = show("tcptrace trace --requests --request-rate 5");
-        assert_eq!((t.requests, t.queues.wanted, t.queues.request_rate), (true, Wanted::All, 5));
+        assert_eq!((t.requests, t.queues.wanted, t.queues.request_rate), (true, Wanted::Requests, 5));
         assert_eq!(show("tcptrace conns").queues, Queues::default());
         let record = |line: &str| match config(line) {
             Ok(Some(Config::Record(r))) => r.queues.wanted,
             other => panic!("{line}: {other:?}"),
         };
-        assert_eq!(record("tcptrace record x --queues"), Wanted::All);
-        assert_eq!(record("tcptrace record x"), Wanted::Cheap);
+        assert_eq!(record("tcptrace record x --queues"), Wanted::Requests);
+        assert_eq!(record("tcptrace record x"), Wanted::IfCheap);
     }
 
     #[test]

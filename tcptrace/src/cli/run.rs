@@ -198,7 +198,16 @@ fn start(
     verbose: bool,
 ) -> Result<Live> {
     let buffer = buffer.unwrap_or(live::DEFAULT_BUFFER);
-    let settings = Settings { filter: kernel_filter(filter), buffer, period, tier, verbose, ..Settings::default() };
+    let settings = Settings {
+        filter: kernel_filter(filter),
+        buffer,
+        period,
+        tier,
+        verbose,
+        queues: queues.wanted,
+        interval: queues.interval,
+        request_rate: queues.request_rate,
+    };
     let name = rustix::system::uname();
     let start = fact::Start {
         host: name.nodename().to_string_lossy().into_owned(),

@@ -3,7 +3,7 @@
 //! A line fits the terminal: below 100 columns the local address is left out and words are shorter. `~` marks what was
 //! concluded and not seen, `*` a socket that was there before the trace began.
 
-use std::{fmt::Write as _, io::Write};
+use std::io::Write;
 
 use jiff::tz::TimeZone;
 
@@ -347,10 +347,10 @@ impl<W: Write> Text<W> {
             _ => None,
         };
         if let Some((len, limit)) = full.zip(r.limit) {
-            write!(long, " ({len}/{limit})").expect("a String takes everything");
-        }
-        if r.synack_retrans > 0 {
-            write!(long, ", SYN+ACK sent {} times", r.synack_retrans + 1).expect("a String takes everything");
+            let queue = long.strip_suffix(" full").unwrap_or(&long).to_owned();
+            long = format!("{queue} {len}/{limit}");
+        } else if r.outcome == Some(Outcome::SynAckTimeout) {
+            long = format!("no ACK to {} SYN+ACKs", r.synack_retrans + 1);
         }
         match self.headings {
             Headings::Transitions => {
@@ -372,8 +372,8 @@ impl<W: Write> Text<W> {
                         duration(s, ns);
                     }
                 });
-                let (long, short) = (format!("{what}: {long}"), format!("{what}: {}", words.short));
-                self.finish(last_column(&plan), tone, &long, &short);
+                let long = if plan.wide { format!("{what}: {long}") } else { words.short.to_owned() };
+                self.finish(last_column(&plan), tone, &long, words.short);
             }
         }
     }

@@ -81,13 +81,13 @@ pub fn request(r: &Request) -> (&'static str, Words, Tone) {
         (Some(Outcome::Completed), _) => ("accept queue", same("final ACK"), Tone::Good),
         (Some(Outcome::CookieCompleted), _) => ("accept queue", words("returned cookie", "cookie"), Tone::Good),
         (Some(Outcome::CookieSent), _) => ("nothing kept", words("SYN: cookie sent", "cookie"), Tone::Warn),
-        (Some(Outcome::SynQueueFull), _) => ("SYN dropped", words("SYN queue full", "SYN q full"), Tone::Bad),
-        (Some(Outcome::AcceptQueueFullSyn), _) => ("SYN dropped", words("accept queue full", "acc. q full"), Tone::Bad),
+        (Some(Outcome::SynQueueFull), _) => ("SYN dropped", words("SYN queue full", "SYN queue"), Tone::Bad),
+        (Some(Outcome::AcceptQueueFullSyn), _) => ("SYN dropped", words("accept queue full", "acc. queue"), Tone::Bad),
         (Some(Outcome::AcceptQueueFullAck), Some(Detail::Aborted)) => {
-            ("handshake reset", words("accept queue full", "acc. q full"), Tone::Bad)
+            ("handshake reset", words("accept queue full", "acc. queue"), Tone::Bad)
         }
         (Some(Outcome::AcceptQueueFullAck), _) => {
-            ("final ACK dropped", words("accept queue full", "acc. q full"), Tone::Bad)
+            ("final ACK dropped", words("accept queue full", "acc. queue"), Tone::Bad)
         }
         (Some(Outcome::Rst), _) => ("half-open gone", words("RST from peer", "peer RST"), Tone::Bad),
         (Some(Outcome::SynAckTimeout), _) => ("half-open gone", words("SYN+ACK unanswered", "no ACK"), Tone::Bad),
