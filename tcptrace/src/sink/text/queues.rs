@@ -318,7 +318,7 @@ fn rate(s: &mut String, n: Option<u64>, interval_us: u64) {
     let tenths = n * 10_000_000 / interval_us.max(1);
     match tenths {
         0 if n > 0 => write!(s, "<.1"),
-        0..100 if tenths % 10 != 0 => write!(s, "{}.{}", tenths / 10, tenths % 10),
+        0..100 if !tenths.is_multiple_of(10) => write!(s, "{}.{}", tenths / 10, tenths % 10),
         0..100_000 => write!(s, "{}", tenths / 10),
         100_000..10_000_000 => write!(s, "{}.{}k", tenths / 10_000, tenths / 1000 % 10),
         _ => write!(s, "{}M", tenths / 10_000_000),
