@@ -321,13 +321,12 @@ impl Tracker {
         if c.role != Some(Role::Listener) {
             out.connection(c, &ending::conclude(c, ts, Some(end), errno, counters));
         }
-        self.disclaim(slot, false);
         self.remove(slot, ts);
     }
 
     /// Forget a timeline and note that it ended at `ts`.
     pub(super) fn remove(&mut self, slot: u32, ts: u64) {
-        self.disclaim(slot, true);
+        self.disclaim(slot, false);
         let Some(c) = self.table.get(slot) else { return };
         self.ended.add(c.cookie, ts);
         if let Some(start) = &mut self.start {

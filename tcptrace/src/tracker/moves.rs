@@ -175,6 +175,11 @@ impl Tracker {
             self.established_child(slot, &r.tuple, told);
         }
         let Some(c) = self.table.get(slot) else { return };
+        if c.notes.joined && c.tuple != r.tuple {
+            // It claimed what was not its own; under these ends it will not be found again.
+            self.disclaim(slot, false);
+        }
+        let Some(c) = self.table.get(slot) else { return };
         let wants_listener = from == State::SynRecv && c.role != Some(Role::Client) && c.owner.is_none();
         let listener = if wants_listener { self.listeners.find(&self.table, &r.tuple) } else { None };
         let Some(c) = self.table.get_mut(slot) else { return };
@@ -279,7 +284,10 @@ impl Tracker {
         self.report(slot, &t, out);
         match (t.end, verdict) {
             (Some(end), _) => self.over(slot, ts, end, head.err, counters, out),
-            (None, Verdict::Phantom) => self.remove(slot, ts),
+            (None, Verdict::Phantom) => {
+                self.disclaim(slot, true);
+                self.remove(slot, ts);
+            }
             (None, _) => {}
         }
     }

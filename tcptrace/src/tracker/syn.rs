@@ -356,7 +356,7 @@ fn prefix(c: &mut Connection, entry: &Entry) {
     let rest = c.states.entries().map(|e| crate::model::Entry { at: e.at.saturating_add(shift), ..e });
     c.states = Timeline::collect(std::iter::once(first).chain(rest.collect::<Vec<_>>()));
     c.start_ns = start;
-    c.preexisting = entry.preexisting || c.preexisting && c.notes.found;
+    c.preexisting |= entry.preexisting;
     if entry.inferred && !entry.preexisting {
         c.inferred.0 |= Inferred::START;
     }
