@@ -61,12 +61,19 @@ pub fn hashdanced<M: Memory>(sk: *const u8, child: *const u8) -> Option<*mut Scr
     Some(s)
 }
 
-/// The other exit.
+/// The other exit: the child that was made is let go again.
 #[inline(always)]
 pub fn hashdance_lost() {
     if let Some(s) = scratch() {
-        // SAFETY: this CPU's entry.
-        unsafe { (*s).listener = 0 }
+        // SAFETY: this CPU's entry and a map entry.
+        unsafe {
+            if (*s).listener != 0
+                && let Some(l) = Listener::by_cookie(ACCEPT_QUEUE, (*s).event.head.sock)
+            {
+                (*l.totals()).phantoms += 1;
+            }
+            (*s).listener = 0;
+        }
     }
 }
 

@@ -63,7 +63,8 @@ pub fn handled<M: Memory>(sk: *const u8, skb: *const u8) {
             (*totals).cookies_sent += 1;
             decided
         } else {
-            let why = reason::<M>(sk, s, d.limit);
+            let (why, by_rule) = reason::<M>(sk, s, d.limit);
+            (*totals).by_rule += u64::from(by_rule);
             match why {
                 outcome::SYN_QUEUE_FULL => (*totals).dropped[drop::SYN_QUEUE_FULL] += 1,
                 outcome::ACCEPT_QUEUE_FULL_SYN => (*totals).dropped[drop::ACCEPT_QUEUE_FULL_SYN] += 1,
@@ -83,30 +84,30 @@ pub fn handled<M: Memory>(sk: *const u8, skb: *const u8) {
     }
 }
 
-/// Why a SYN was dropped.
+/// Why a SYN was dropped, and whether by the `tcp_max_syn_backlog` rule.
 #[inline(always)]
-unsafe fn reason<M: Memory>(sk: *const u8, s: *const Scratch, limit: u32) -> u8 {
+unsafe fn reason<M: Memory>(sk: *const u8, s: *const Scratch, limit: u32) -> (u8, bool) {
     // SAFETY: a listener and a map entry.
     unsafe {
         let net = memory::net::<M>(sk);
         let no_cookies = off!(syncookies) != ABSENT && M::ld::<u8>(net, off!(syncookies)) == 0;
         let (syn, accept) = ((*s).conn_syn, (*s).conn_accept);
         if no_cookies && syn > limit {
-            return outcome::SYN_QUEUE_FULL;
+            return (outcome::SYN_QUEUE_FULL, false);
         }
         if accept > limit {
-            return outcome::ACCEPT_QUEUE_FULL_SYN;
+            return (outcome::ACCEPT_QUEUE_FULL_SYN, false);
         }
         if no_cookies {
             // Some point releases call a queue full when it holds as many as the limit.
             if syn >= limit {
-                return outcome::SYN_QUEUE_FULL;
+                return (outcome::SYN_QUEUE_FULL, false);
             }
             let max = M::ld_or::<u32>(net, off!(max_syn_backlog), u32::MAX) as i32;
             if max.wrapping_sub(syn as i32) < max >> 2 {
-                return outcome::SYN_QUEUE_FULL;
+                return (outcome::SYN_QUEUE_FULL, true);
             }
         }
-        outcome::OTHER
+        (outcome::OTHER, false)
     }
 }

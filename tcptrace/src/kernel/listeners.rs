@@ -87,7 +87,8 @@ fn add(sum: &mut ListenerTotals, cpu: &ListenerTotals) {
         held_back,
         waits,
         failed,
-        reserved: _,
+        by_rule,
+        phantoms,
     } = cpu;
     sum.syns += syns;
     sum.queued += queued;
@@ -103,6 +104,8 @@ fn add(sum: &mut ListenerTotals, cpu: &ListenerTotals) {
     // 32 bits: they wrap as a single CPU's do.
     sum.waits.iter_mut().zip(waits).for_each(|(sum, cpu)| *sum = sum.wrapping_add(*cpu));
     sum.failed += failed;
+    sum.by_rule += by_rule;
+    sum.phantoms += phantoms;
 }
 
 #[cfg(test)]
@@ -122,7 +125,6 @@ mod tests {
                 // Every word of the totals, so that none is left out.
                 let words = [n << 32 | n; size_of::<ListenerTotals>() / 8];
                 e.totals = ListenerTotals::read_from_bytes(words.as_bytes()).expect("as many bytes");
-                e.totals.reserved = 0;
             })
         };
         let (sum, _) = merge([cpu(1), cpu(2)].iter(), 0);
