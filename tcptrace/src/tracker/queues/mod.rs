@@ -118,7 +118,8 @@ impl Queues {
     }
 
     fn reconcile(&mut self, rest: bool) {
-        if self.filtered {
+        let claims = self.exact.syn_outcome || self.exact.half_open || self.exact.cookies || self.exact.accept_queue;
+        if self.filtered || !claims {
             return;
         }
         for namespace in self.namespaces.values_mut() {
@@ -208,7 +209,7 @@ impl Tracker {
                 continue;
             }
             let window = known.stats.map(|(_, window)| window);
-            let listening = report(known, deltas.get(&cookie), window, &self.queues.served, fact, ts);
+            let listening = report(known, deltas.get(&cookie), window, &self.queues, fact, ts);
             reports.push((cookie, listening));
         }
         self.tell_namespaces(ts, fact, &mut reports, out);
@@ -280,7 +281,7 @@ impl Tracker {
                 live.or(known.and_then(|k| k.closed.as_deref())).is_some_and(|c| c.tuple.netns == netns)
             };
             let places: Vec<usize> = (0..reports.len()).filter(|&i| mine(reports[i].0)).collect();
-            attribute(&counters, &places, reports, &self.queues.served);
+            attribute(&counters, &places, reports, &self.queues);
             let listeners = places.iter().filter(|&&i| reports[i].1.syn_queue.len.is_some()).count() as u32;
             out.netns(&NetnsCounters { ts, interval_us: fact.interval_us, netns, listeners, counters });
         }
@@ -355,7 +356,7 @@ fn report(
     known: &Known,
     delta: Option<&ListenerTotals>,
     window: Option<Window>,
-    served: &Signals,
+    Queues { served, exact, .. }: &Queues,
     fact: &fact::Interval,
     ts: u64,
 ) -> Listening {
@@ -425,7 +426,8 @@ fn report(
         queued: count(served.half_open, d.queued),
         completed: count(served.accept_queue, d.completed),
         accepted: count(served.accept, d.accepted),
-        cookies_sent: count(served.cookies, d.cookies_sent),
+        // A tracepoint sees a cookie only when it comes back.
+        cookies_sent: count(exact.cookies, d.cookies_sent),
         cookies_ok: count(served.cookies, d.cookies_ok),
         fast_opens: count(served.fast_open, d.fast_opens),
         dropped,
@@ -457,7 +459,12 @@ fn backlog(known: &Known, latest: Option<&ListenerSample>) -> (Option<u32>, Opti
 }
 
 /// Give a namespace's counts to the one listener that can have caused them, where no hook tells.
-fn attribute(counters: &[(String, u64)], places: &[usize], reports: &mut [(u64, Listening)], served: &Signals) {
+fn attribute(
+    counters: &[(String, u64)],
+    places: &[usize],
+    reports: &mut [(u64, Listening)],
+    Queues { served, exact, .. }: &Queues,
+) {
     let grown = |name: &str| counters.iter().find(|(n, _)| n == name).map(|(_, n)| *n);
     // Each of these drops raises the listener's own sk_drops, too.
     let dropping: Vec<usize> =
@@ -477,7 +484,7 @@ fn attribute(counters: &[(String, u64)], places: &[usize], reports: &mut [(u64, 
             l.inferred.push("dropped.accept_queue_full_syn");
         }
     }
-    if !served.cookies
+    if !exact.cookies
         && let [only] = places[..]
         && let l = &mut reports[only].1
         && let Some(n) = grown("SyncookiesSent").filter(|&n| n > 0)
