@@ -207,6 +207,7 @@ fn start(
         queues: queues.wanted,
         interval: queues.interval,
         request_rate: queues.request_rate,
+        ..Settings::default()
     };
     let name = rustix::system::uname();
     let start = fact::Start {

@@ -13,7 +13,7 @@ use aya::{
 use aya_log::EbpfLogger;
 use tcptrace_common::{
     offsets::ABSENT,
-    settings::{CpuStats, Filter, Sides, Syscalls},
+    settings::{CpuStats, Filter, MAX_LISTENERS, MAX_WAITING, Sides, Syscalls},
 };
 
 use super::{
@@ -65,6 +65,10 @@ pub struct Settings {
     /// Records of single half-open requests that may pass, a second; what is held back is counted. 0: none, those of completed
     /// handshakes included.
     pub request_rate: u64,
+    /// Listeners that there is room for.
+    pub max_listeners: u32,
+    /// Connections in accept queues that there is room for.
+    pub max_waiting: u32,
 }
 
 impl Default for Settings {
@@ -78,6 +82,8 @@ impl Default for Settings {
             queues: Queues::default(),
             interval: Duration::from_secs(1),
             request_rate: 20_000,
+            max_listeners: MAX_LISTENERS,
+            max_waiting: MAX_WAITING,
         }
     }
 }
@@ -155,7 +161,12 @@ pub fn load(resolved: &Resolved, settings: &Settings) -> Result<(Loaded, Vec<Rin
     let ring_bytes = ring_size(settings.buffer, cpus);
     let f = &settings.filter;
     let mut globals = globals(resolved, settings, ring_bytes);
-    let mut objects = Objects::new(vec![("RINGS", cpus), ("PORTS", if f.ports.is_empty() { 1 } else { 65536 })]);
+    let mut objects = Objects::new(vec![
+        ("RINGS", cpus),
+        ("PORTS", if f.ports.is_empty() { 1 } else { 65536 }),
+        ("LISTENERS", settings.max_listeners),
+        ("WAITING", settings.max_waiting),
+    ]);
     let mut attacher = Attacher::new(&mut objects, &mut globals, &btf, &resolved.prototypes, settings.tier);
     // Before the programs that make timelines; what happens meanwhile is nobody's, because there are no rings yet.
     let mut queues = attacher.queues(settings.queues != Queues::IfCheap)?;

@@ -25,10 +25,13 @@ pub(super) struct Intervals {
     interval: u64,
     /// Asked, and not answered yet.
     waiting: bool,
+    /// The first reading, until it is handed out.
+    first: Option<Frames>,
 }
 
 impl Intervals {
-    /// Begin with a reading: what the kernel's counters say at the start is not of the first interval.
+    /// Begin with a reading: what the kernel's counters say at the start is not of the first interval. The kernel side counts nothing
+    /// before, so wait for it: what happens from here on is seen.
     ///
     /// # Errors
     /// [`Error::Load`]: no thread could be had.
@@ -40,8 +43,9 @@ impl Intervals {
             .name("sampler".to_owned())
             .spawn(move || sampler.run(&asked, &answered))
             .map_err(|e| Error::load("starting the sampler", e))?;
-        let mut intervals = Self { ask, answer, next: 0, interval, waiting: false };
+        let mut intervals = Self { ask, answer, next: 0, interval, waiting: false, first: None };
         intervals.ask();
+        intervals.first = intervals.answer.recv_timeout(PATIENCE).ok();
         Ok(intervals)
     }
 
@@ -64,7 +68,7 @@ impl Intervals {
     /// Hand out a reading that is there, and ask for the next when it is time to.
     pub fn poll(&mut self, now: u64, frames: &mut Frames) {
         if self.waiting {
-            let Ok(answer) = self.answer.try_recv() else { return };
+            let Some(answer) = self.first.take().or_else(|| self.answer.try_recv().ok()) else { return };
             frames.extend(answer.as_bytes());
             self.waiting = false;
             // On a grid, unless readings take longer than that.
@@ -85,7 +89,7 @@ impl Intervals {
     }
 
     fn receive(&mut self, frames: &mut Frames) {
-        if let Ok(answer) = self.answer.recv_timeout(PATIENCE) {
+        if let Some(answer) = self.first.take().or_else(|| self.answer.recv_timeout(PATIENCE).ok()) {
             frames.extend(answer.as_bytes());
         }
         self.waiting = false;
