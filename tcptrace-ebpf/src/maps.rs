@@ -45,17 +45,16 @@ pub static ADDRS_V6: LpmTrie<[u8; 16], u8> = LpmTrie::with_max_entries(1024, 0);
 #[map]
 pub static PIDS: HashMap<u32, u8> = HashMap::with_max_entries(1024, 0);
 
-const NO_PREALLOC: u32 = aya_ebpf::bindings::BPF_F_NO_PREALLOC;
-
-/// Totals and marks of each listener, by its cookie.
+/// Totals and marks of each listener, by its cookie. Allocated in advance, as is [`WAITING`]: without, the kernel keeps a single
+/// spare of this size, and the second listener that something happens to before it gets another would not be counted.
 #[map]
-pub static LISTENERS: PerCpuHashMap<u64, ListenerEntry> = PerCpuHashMap::with_max_entries(MAX_LISTENERS, NO_PREALLOC);
+pub static LISTENERS: PerCpuHashMap<u64, ListenerEntry> = PerCpuHashMap::with_max_entries(MAX_LISTENERS, 0);
 /// A new listener's entry: zeroes, too many for the stack.
 #[map]
 pub static EMPTY: Array<ListenerEntry> = Array::with_max_entries(1, 0);
 /// Connections in accept queues, by the child's kernel address.
 #[map]
-pub static WAITING: HashMap<u64, Waiting> = HashMap::with_max_entries(MAX_WAITING, NO_PREALLOC);
+pub static WAITING: HashMap<u64, Waiting> = HashMap::with_max_entries(MAX_WAITING, 0);
 /// The token bucket for records of single requests.
 #[map]
 pub static BUCKET: Array<Bucket> = Array::with_max_entries(1, 0);

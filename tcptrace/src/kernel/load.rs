@@ -13,6 +13,7 @@ use aya::{
 use aya_log::EbpfLogger;
 use tcptrace_common::{
     offsets::ABSENT,
+    queue::ListenerEntry,
     settings::{CpuStats, Filter, MAX_LISTENERS, MAX_WAITING, Sides, Syscalls},
 };
 
@@ -164,7 +165,7 @@ pub fn load(resolved: &Resolved, settings: &Settings) -> Result<(Loaded, Vec<Rin
     let mut objects = Objects::new(vec![
         ("RINGS", cpus),
         ("PORTS", if f.ports.is_empty() { 1 } else { 65536 }),
-        ("LISTENERS", settings.max_listeners),
+        ("LISTENERS", settings.max_listeners.min(listeners_for(cpus))),
         ("WAITING", settings.max_waiting),
     ]);
     let mut attacher = Attacher::new(&mut objects, &mut globals, &btf, &resolved.prototypes, settings.tier);
@@ -275,6 +276,12 @@ fn cpu_slots() -> io::Result<u32> {
     // Nothing is no number: an error below.
     let last = list.trim().rsplit([',', '-']).next().unwrap_or_default();
     last.parse::<u32>().map(|n| n + 1).map_err(|_| io::Error::new(io::ErrorKind::InvalidData, format!("`{list}`")))
+}
+
+/// Listeners that there is room for in the kernel memory that their totals, kept per CPU, may take.
+fn listeners_for(cpus: u32) -> u32 {
+    const MEMORY: usize = 32 << 20;
+    (MEMORY / size_of::<ListenerEntry>() / cpus as usize).max(256) as u32
 }
 
 /// A CPU's share of `buffer`, a power of two.

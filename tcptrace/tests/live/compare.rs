@@ -212,6 +212,13 @@ fn every_transition_of_tcpstates_and_no_other() {
         .collect();
     wait_until("tcpstates to print as much", || seen.lock().expect("no panic while locked").len() >= ours.len());
     let mut theirs = seen.lock().expect("no panic while locked").clone();
+    // Up to 6.12 the tracepoint does not know a child's remote end; where a hook tells of half-open requests, we do.
+    if !theirs.iter().any(|row| row.ends_with(" LISTEN>SYN_RECV") && !row.ends_with(" *:0 LISTEN>SYN_RECV")) {
+        for row in ours.iter_mut().filter(|row| row.ends_with(" LISTEN>SYN_RECV")) {
+            let local = row.split(' ').next().expect("the local end");
+            *row = format!("{local} *:0 LISTEN>SYN_RECV");
+        }
+    }
     ours.sort();
     theirs.sort();
     assert!(ours.len() > 400, "{}", ours.len());

@@ -560,7 +560,12 @@ fn listener_without_bind() {
     let listener = Sock::new(&ns, local(1));
     rustix::net::listen(&listener, 16).expect("listen");
     let port = listener.local().port();
-    inside.wait_for("the listener", |l| l["role"] == "listener" && l["lport"] == port);
+    // The exit of listen() tells the port at once; where accept has a better hook than system calls' exits, the first child does.
+    let start = tracer.wait_for("the start", |l| l["type"] == "start");
+    let at_once = start["signals"]["accept"] == "tp_btf:sys_exit";
+    if at_once {
+        inside.wait_for("the listener", |l| l["role"] == "listener" && l["lport"] == port);
+    }
     let client = Sock::connected(&ns, local(port));
     tracer.wait_for("the server", |l| l["role"] == "server" && l["to"] == "ESTABLISHED");
     let server = listener.accept();
@@ -574,11 +579,14 @@ fn listener_without_bind() {
     let ports: Vec<_> = listening.iter().map(|t| (arrow(t), t.get("lport").and_then(Value::as_u64))).collect();
     // What had been printed by then does not say it.
     assert_eq!(ports, [("CLOSE>LISTEN".to_owned(), None), ("LISTEN>CLOSE".to_owned(), Some(u64::from(port)))]);
-    assert!(listening.iter().all(|t| t.get("inferred").is_none()), "seen, not concluded: {listening:?}");
+    if at_once {
+        assert!(listening.iter().all(|t| t.get("inferred").is_none()), "seen, not concluded: {listening:?}");
+    }
     let run = inside.stop();
     let ports: Vec<_> = run.of_type("transition").map(|t| (arrow(t), t["lport"].as_u64())).collect();
     assert!(ports.iter().all(|p| p.1.is_some_and(|p| p >= 1024)), "{ports:?}");
-    assert_eq!(ports.first(), Some(&("CLOSE>LISTEN".to_owned(), Some(u64::from(port)))));
+    assert!(ports.contains(&("CLOSE>LISTEN".to_owned(), Some(u64::from(port)))), "{ports:?}");
+    assert!(!at_once || ports[0].0 == "CLOSE>LISTEN", "{ports:?}");
     let run = outside.stop();
     assert_eq!(run.of_type("transition").count(), 0, "{}", run.text);
 }

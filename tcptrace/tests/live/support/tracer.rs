@@ -106,14 +106,14 @@ impl Tracer {
     }
 
     /// Wait until a line was printed that `wanted` takes.
-    pub fn wait_for(&self, what: &str, wanted: impl Fn(&Value) -> bool) {
+    pub fn wait_for(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         let mut seen = 0;
         let mut text = self.lines.text.lock().expect("no panic while locked");
         loop {
             for line in text.0[seen..].lines() {
                 let value: Value = serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"));
                 if wanted(&value) {
-                    return;
+                    return value;
                 }
             }
             seen = text.0.len();
