@@ -62,7 +62,8 @@ pub struct RequestEvent {
     pub tuple: Tuple,
     /// Cookie of the child (completions), or of the new listener (migration); 0 where there is none or it is not known.
     pub child: u64,
-    /// Kernel address of the request, which names it together with the initial sequence numbers; 0: none was made.
+    /// Kernel address of the request, which names it together with the initial sequence numbers; 0: none was made. Of a
+    /// [`FAST_OPEN`](outcome::FAST_OPEN): of the child, which may be accepted before anything else says its cookie.
     pub addr: u64,
     /// When the first SYN-ACK was sent, CLOCK_MONOTONIC nanoseconds (microsecond resolution); 0: not known.
     pub since: u64,

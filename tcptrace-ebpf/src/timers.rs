@@ -307,6 +307,7 @@ unsafe fn in_queue(program: usize, l: &Listener, child: u64, how: u8, d: Depths)
             emit::record(program, |r| {
                 request::from_child::<Probed>(r, l.cookie, sk, how);
                 (*r).child = Probed::cookie(sk);
+                (*r).addr = if how == outcome::FAST_OPEN { child } else { 0 };
                 d.write(r);
             });
         }

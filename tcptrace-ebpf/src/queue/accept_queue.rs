@@ -145,6 +145,7 @@ pub fn fast_opened<M: Memory>(sk: *const u8, req: *const u8, child: *const u8) {
             emit::record(FAST_OPEN, |r| {
                 request::from_request::<M>(r, l.cookie, req, outcome::FAST_OPEN);
                 (*r).child = cookie;
+                (*r).addr = child as u64;
                 d.write(r);
             });
         }

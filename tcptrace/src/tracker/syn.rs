@@ -119,6 +119,13 @@ impl Tracker {
         let by_cookie = r.outcome == outcome::COOKIE_COMPLETED;
         let half_open = r.outcome == outcome::COMPLETED;
         let known = if half_open { self.entry(r, out) } else { None };
+        if r.outcome == outcome::FAST_OPEN && r.child != 0 && self.table.find(r.child).is_none() {
+            // Born without a cookie, and about to be accepted by it.
+            if let Some(slot) = self.half_open.take_child(r.addr) {
+                self.table.set_cookie(slot, r.child);
+                self.tell_child(slot, &r.tuple, out);
+            }
+        }
         let slot = self.table.find(r.child).filter(|&slot| self.is_child(slot));
         let ts = r.head.ts;
         let mut told = match (slot, known) {
