@@ -13,10 +13,12 @@ use super::{
 };
 
 /// (field, the one that serves in its place): the first is not missed where the second exists.
-const STAND_INS: [(&str, &str); 2] = [
+const STAND_INS: [(&str, &str); 3] = [
     // sock.sk_ino came with Linux 6.18 ("net: lockless sock_i_ino()"); before, the number is read from the socket's inode.
     ("sk_ino", "socket_inode"),
     ("socket_inode", "sk_ino"),
+    // Linux 6.12 has no tcp_sock.syn_fastopen_child yet, 6.18 has: before, a child by Fast Open is known by its SYN's data.
+    ("syn_fastopen_child", "syn_data_acked"),
 ];
 
 /// What the kernel programs are told about this kernel.
@@ -85,11 +87,7 @@ pub fn resolve(btf: &Btf) -> Result<Resolved, Error> {
             }
         }
     }
-    for (name, stand_in) in STAND_INS {
-        if !absent.iter().any(|a| a.name == stand_in) {
-            absent.retain(|a| a.name != name);
-        }
-    }
+    forgive(&mut absent);
     let overflow = btf.enumerator("skb_drop_reason", "SKB_DROP_REASON_TCP_LISTEN_OVERFLOW").map_err(malformed)?;
     Ok(Resolved {
         offsets,
@@ -98,6 +96,15 @@ pub fn resolve(btf: &Btf) -> Result<Resolved, Error> {
         prototypes: Prototypes::read(btf).map_err(malformed)?,
         overflow_reason: overflow.and_then(|number| u32::try_from(number).ok()),
     })
+}
+
+/// Strike out what another field stands in for.
+fn forgive(absent: &mut Vec<Absent>) {
+    for (name, stand_in) in STAND_INS {
+        if !absent.iter().any(|a| a.name == stand_in) {
+            absent.retain(|a| a.name != name);
+        }
+    }
 }
 
 /// Byte offset of a field, or why its reader must do without it.

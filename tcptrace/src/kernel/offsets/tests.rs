@@ -29,6 +29,21 @@ fn the_running_kernel_has_what_is_required() {
 }
 
 #[test]
+fn a_field_that_another_stands_in_for_is_not_missed() {
+    let left = |names: &[&'static str]| {
+        let absent = |&name| Absent { name, field: name.to_owned(), reason: "no such field".to_owned() };
+        let mut absent: Vec<_> = names.iter().map(absent).collect();
+        forgive(&mut absent);
+        absent.iter().map(|a| a.name).collect::<Vec<_>>()
+    };
+    // As on Linux 6.1 and 6.12.
+    assert_eq!(left(&["sk_ino", "syn_fastopen_child"]), [""; 0]);
+    assert_eq!(left(&["syn_fastopen_child", "syn_data_acked"]), ["syn_fastopen_child", "syn_data_acked"]);
+    assert_eq!(left(&["sk_ino", "socket_inode", "qlen"]), ["sk_ino", "socket_inode", "qlen"]);
+    assert_eq!(left(&["syn_data_acked"]), ["syn_data_acked"]);
+}
+
+#[test]
 fn bitfields_lie_in_one_byte() {
     let b = running().bitfields;
     for bits in [b.sack_ok, b.tstamp_ok, b.wscale_ok, b.snd_wscale, b.rcv_wscale, b.nonagle, b.syn_data_acked] {
