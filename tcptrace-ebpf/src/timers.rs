@@ -274,13 +274,15 @@ pub fn listener_ready(sk: *const u8) {
     let Some(s) = scratch() else { return };
     // SAFETY: this CPU's entry and a listener.
     unsafe {
-        let Some(l) = Listener::of::<Typed>(ACCEPT_QUEUE, sk) else { return };
-        let d = Depths::now::<Typed>(sk);
-        l.peaks(d.syn, d.accept);
+        // Also where nothing is counted, or the next listener that wakes up on this CPU would take them for its own: those of before
+        // the first interval, and of listeners that the filter does not want.
         let (by_cookie, newborn, moved) = ((*s).cookie_child, (*s).newborn, (*s).moved_child);
         (*s).cookie_child = 0;
         (*s).moved_child = 0;
         (*s).newborn = 0;
+        let Some(l) = Listener::of::<Typed>(ACCEPT_QUEUE, sk) else { return };
+        let d = Depths::now::<Typed>(sk);
+        l.peaks(d.syn, d.accept);
         if moved != 0 {
             in_queue(ACCEPT_QUEUE, &l, moved, outcome::COMPLETED, d);
         } else if by_cookie != 0 {
