@@ -1,6 +1,6 @@
 //! Processes and ends of connections, as cells.
 
-use std::fmt::Write;
+use std::{fmt::Write, net::Ipv6Addr};
 
 use crate::{
     model::{Connection, Inferred, Process, Role, State, comm_str},
@@ -36,12 +36,22 @@ pub fn owner(out: &mut String, c: &Connection) -> (usize, usize) {
     (out.chars().rev().position(|c| c == '[').map_or(0, |at| at + 1), marks)
 }
 
+/// What a socket of both families sees of IPv4 (`::ffff:10.0.0.1`) is written as what it is on the wire: shorter, and both ends of
+/// a connection then read the same.
 fn host(out: &mut String, family: u16, addr: &[u8; 16]) {
     if *addr == [0; 16] {
         return out.push('*');
     }
+    let (family, addr) = match Ipv6Addr::from(*addr).to_ipv4_mapped() {
+        Some(v4) if family != encode::AF_INET => {
+            let mut bytes = [0; 16];
+            bytes[..4].copy_from_slice(&v4.octets());
+            (encode::AF_INET, bytes)
+        }
+        _ => (family, *addr),
+    };
     let mut text = Vec::new();
-    encode::address(&mut text, family, addr);
+    encode::address(&mut text, family, &addr);
     let text = String::from_utf8_lossy(&text);
     if family == encode::AF_INET {
         out.push_str(&text);

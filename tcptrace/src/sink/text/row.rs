@@ -220,11 +220,16 @@ impl Row {
             let start = cell.start(at, self.squeeze);
             let mut text = &self.text[from..cell.end];
             from = cell.end;
-            if let Some(limit) = self.limit {
-                let room = limit.saturating_sub(start);
-                text = text.char_indices().nth(room).map_or(text, |(end, _)| &text[..end]);
+            // A part of a number must not pass for the whole.
+            let mut cut_off = "";
+            if let Some(room) = self.limit.map(|limit| limit.saturating_sub(start))
+                && cell.chars > room
+            {
+                let end = text.char_indices().nth(room.saturating_sub(1)).map_or(text.len(), |(end, _)| end);
+                text = &text[..end];
+                cut_off = if room > 0 { "…" } else { "" };
             }
-            if text.is_empty() {
+            if text.is_empty() && cut_off.is_empty() {
                 continue;
             }
             out.resize(out.len() + (start - at), b' ');
@@ -233,6 +238,7 @@ impl Row {
                 out.extend_from_slice(cell.tone.code().as_bytes());
             }
             out.extend_from_slice(text.as_bytes());
+            out.extend_from_slice(cut_off.as_bytes());
             if colored {
                 out.extend_from_slice(RESET.as_bytes());
             }
@@ -303,7 +309,24 @@ mod tests {
         assert_eq!(fitted(35), "postgr…[12345] 2001:db8:1:2:3:4:5:6\n");
         assert_eq!(fitted(30), "post…[12345] 2001:db8…:3:4:5:6\n");
         assert_eq!(fitted(20), "p…[12345] 2001:…:5:6\n");
-        assert_eq!(fitted(15), "p…[12345] 2001:\n");
+        assert_eq!(fitted(15), "p…[12345] 2001…\n");
+    }
+
+    #[test]
+    fn a_number_that_has_no_room_is_not_told_in_part() {
+        let mut row = Row::default();
+        row.cell(column(0, 4), Tone::Plain, |s| s.push_str("abcdef"));
+        row.cell(column(5, 5), Tone::Plain, |s| s.push_str("190µs"));
+        row.cell(column(11, 5), Tone::Plain, |s| s.push_str("why"));
+        let fitted = |width| {
+            let mut row = row.clone();
+            row.fit(width);
+            line(&row, false)
+        };
+        assert_eq!(fitted(12), "abcdef 190µs\n");
+        assert_eq!(fitted(9), "abcdef 1…\n");
+        assert_eq!(fitted(8), "abcdef …\n");
+        assert_eq!(fitted(6), "abcdef\n");
     }
 
     #[test]
