@@ -1,10 +1,10 @@
 //! Both queues of every listener: a block at the end of each interval, repainted in place on a terminal.
 //!
 //! ```text
-//! LISTENER               PROCESS         SYN QUEUE            ACCEPT QUEUE
-//! 0.0.0.0:8080           nginx[1234]     ███▌░░ 70/129/128    ██     2/5/4
-//!   120 SYN/s  118 done/s  117 accepted/s  wait 1.2ms 12ms 95ms
-//!   dropped: 12 final ACKs (accept queue full); limit set by somaxconn
+//! LISTENER               PROCESS         SYN QUEUE n/peak/max ACCEPT Q. n/peak/max
+//! *:8080                 nginx[1234]     ███▌░░ 70/129/128    ██···· 2/5/4
+//!   120 SYN/s  118 done/s  117 accepted/s  wait 50% 1.2ms 99% 12ms max 95ms
+//!   12 final ACKs dropped, accept queue full  limit: listen()'s backlog
 //! ```
 //!
 //! From [`WIDE`] columns on the rates stand on the first line.
@@ -331,46 +331,63 @@ fn more(c: &Connection, l: &Listening) -> Vec<(String, Tone)> {
     use tcptrace_common::queue::drop;
     let mut parts = Vec::new();
     let mark = |field: &str| if l.inferred.contains(&field) { "~" } else { "" };
+    let counted = |n: u64, [one, many]: [&str; 2]| format!("{n} {}", if n == 1 { one } else { many });
     for (i, field, words) in [
-        (drop::SYN_QUEUE_FULL, "dropped.syn_queue_full", "SYNs dropped, SYN queue full"),
-        (drop::ACCEPT_QUEUE_FULL_SYN, "dropped.accept_queue_full_syn", "SYNs dropped, accept queue full"),
-        (drop::ACCEPT_QUEUE_FULL_ACK, "", "final ACKs dropped, accept queue full"),
-        (drop::RST, "", "reset while half-open"),
-        (drop::SYNACK_TIMEOUT, "", "timed out half-open"),
-        (drop::OTHER, "", "dropped, no memory or route"),
+        (
+            drop::SYN_QUEUE_FULL,
+            "dropped.syn_queue_full",
+            ["SYN dropped, SYN queue full", "SYNs dropped, SYN queue full"],
+        ),
+        (
+            drop::ACCEPT_QUEUE_FULL_SYN,
+            "dropped.accept_queue_full_syn",
+            ["SYN dropped, accept queue full", "SYNs dropped, accept queue full"],
+        ),
+        (
+            drop::ACCEPT_QUEUE_FULL_ACK,
+            "",
+            ["final ACK dropped, accept queue full", "final ACKs dropped, accept queue full"],
+        ),
+        (drop::RST, "", ["reset while half-open"; 2]),
+        (drop::SYNACK_TIMEOUT, "", ["timed out half-open"; 2]),
+        (drop::OTHER, "", ["dropped, no memory or route"; 2]),
     ] {
         if let Some(n) = l.dropped[i].filter(|&n| n > 0) {
-            parts.push((format!("{}{n} {words}", mark(field)), Tone::Bad));
+            parts.push((format!("{}{}", mark(field), counted(n, words)), Tone::Bad));
         }
     }
-    let told: u64 = [drop::SYN_QUEUE_FULL, drop::ACCEPT_QUEUE_FULL_SYN, drop::ACCEPT_QUEUE_FULL_ACK, drop::OTHER]
-        .iter()
-        .filter_map(|&i| l.dropped[i])
-        .sum();
+    let known = |i: usize| l.dropped[i].unwrap_or(0);
+    // `sk_drops` has a final ACK that met a full accept queue twice: as tcp_listendrop() in tcp_v4_syn_recv_sock(), and as a segment
+    // that tcp_v4_rcv() threw away.
+    let told = known(drop::SYN_QUEUE_FULL)
+        + known(drop::ACCEPT_QUEUE_FULL_SYN)
+        + 2 * known(drop::ACCEPT_QUEUE_FULL_ACK)
+        + known(drop::OTHER);
     if let Some(n) = l.sk_drops.filter(|&n| n > told) {
         parts.push((format!("{} dropped, reason not known", n - told), Tone::Bad));
     }
     if let Some(n) = l.cookies_sent.filter(|&n| n > 0) {
-        parts.push((format!("{}{n} cookies sent", mark("cookies_sent")), Tone::Warn));
+        parts.push((format!("{}{}", mark("cookies_sent"), counted(n, ["cookie sent", "cookies sent"])), Tone::Warn));
     }
-    let mut count = |n: Option<u64>, words: &str, tone| {
+    let mut count = |n: Option<u64>, words: [&str; 2], tone| {
         if let Some(n) = n.filter(|&n| n > 0) {
-            parts.push((format!("{n} {words}"), tone));
+            parts.push((counted(n, words), tone));
         }
     };
-    count(l.cookies_ok, "cookies returned", Tone::Plain);
-    count(l.fast_opens, "Fast Opens", Tone::Plain);
-    count(l.migrated, "moved to another listener", Tone::Plain);
-    count(l.synack_retrans, "SYN+ACKs sent again", Tone::Warn);
-    count(l.sources.filter(|_| l.syns.or(l.queued).unwrap_or(0) > 0), "sources (estimate)", Tone::Plain);
+    count(l.cookies_ok, ["cookie returned", "cookies returned"], Tone::Plain);
+    count(l.fast_opens, ["Fast Open", "Fast Opens"], Tone::Plain);
+    count(l.migrated, ["moved to another listener"; 2], Tone::Plain);
+    count(l.synack_retrans, ["SYN+ACK sent again", "SYN+ACKs sent again"], Tone::Warn);
+    let sources = l.sources.filter(|_| l.syns.or(l.queued).unwrap_or(0) > 0);
+    count(sources, ["source (estimate)", "sources (estimate)"], Tone::Plain);
     if c.state == State::Close {
         parts.push(("closed".to_owned(), Tone::Dim));
     } else if l.accept_queue.was_full() || l.syn_queue.was_full() {
         let by = match (l.limited_by, l.backlog, l.somaxconn) {
             (Some(LimitedBy::Somaxconn), Some(backlog), _) => {
-                format!("limit set by net.core.somaxconn, listen() asked for {backlog}")
+                format!("limit: net.core.somaxconn, listen() asked for {backlog}")
             }
-            (Some(LimitedBy::Backlog), ..) => format!("limit set by listen(){}", mark("limited_by")),
+            (Some(LimitedBy::Backlog), ..) => format!("limit: listen()'s backlog{}", mark("limited_by")),
             _ => return parts,
         };
         parts.push((by, Tone::Plain));
