@@ -1,6 +1,6 @@
 //! Carries a [`Config`] out.
 
-use std::{future::Future, io::Write, process::ExitCode, time::Duration};
+use std::{future::Future, io::Write, path::Path, process::ExitCode, time::Duration};
 
 use jiff::tz::TimeZone;
 use tcptrace_common::settings::side;
@@ -183,7 +183,10 @@ async fn record(config: Record) -> Result<()> {
     if !config.quiet {
         let mut size = String::new();
         bytes(&mut size, done.bytes);
-        say(&format!("{} records in {size}, {} events lost; `tcptrace conns --from {name}`", done.records, done.lost));
+        // What went into a pipe has no name to be read by.
+        let next =
+            if config.file == Path::new("-") { String::new() } else { format!("; `tcptrace conns --from {name}`") };
+        say(&format!("{} records in {size}, {} events lost{next}", done.records, done.lost));
     }
     Ok(())
 }

@@ -105,7 +105,11 @@ impl Messages {
                 "{n} network namespace{s} could not be entered: sockets there are known only once they change state"
             ));
         }
-        self.verbose(|| format!("{found} sockets were there at the start, in {} network namespaces", snapshot.netns));
+        self.verbose(|| {
+            let sockets = if found == 1 { "socket was" } else { "sockets were" };
+            let namespaces = if snapshot.netns == 1 { "namespace" } else { "namespaces" };
+            format!("{found} {sockets} there at the start, in {} network {namespaces}", snapshot.netns)
+        });
     }
 
     /// A second has passed.

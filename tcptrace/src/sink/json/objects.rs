@@ -376,7 +376,7 @@ object! {
         kind: Text<'a>,
         /// How many since the last such line.
         count: u64,
-        /// CPU.
+        /// CPU. Absent: of all together, for the kernel counts a program's missed runs only so.
         cpu: Option<u32>,
         /// Kernel program.
         program: Text<'a>,
