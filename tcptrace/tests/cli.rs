@@ -107,6 +107,48 @@ fn quiet_and_json_leave_stderr_alone() {
 }
 
 #[test]
+fn verbose_says_more() {
+    let (_dir, path) = recording(1);
+    let err = output(&["trace", "-v", "--from", &path]).stderr;
+    assert!(
+        text(&err).starts_with("tcptrace: 0 sockets were there at the start, in 0 network namespaces\n"),
+        "{err:?}"
+    );
+    assert!(text(&err).ends_with(" events lost in 999ms\n"), "{err:?}");
+    // Only the summary without it.
+    assert_eq!(text(&output(&["trace", "--from", &path]).stderr).lines().count(), 1);
+}
+
+/// What a terminal of 80 columns gets, with one more variable in the environment.
+fn on_a_terminal(arguments: &str, (name, value): (&str, &str)) -> String {
+    let mut script = Command::new("script");
+    script.args(["-qec", &format!("stty cols 80; {} {arguments}", env!("CARGO_BIN_EXE_tcptrace")), "/dev/null"]);
+    script.env_remove("NO_COLOR").env("TERM", "xterm").env(name, value).stdin(Stdio::null());
+    let out = script.output().expect("script of util-linux runs");
+    assert_eq!(out.status.code(), Some(0), "{out:?}");
+    text(&out.stdout).to_owned()
+}
+
+#[test]
+fn a_terminal_gets_headings_and_colours_unless_it_wants_none() {
+    let (_dir, path) = recording(1);
+    let trace = format!("trace -q --time utc --from {path}");
+    let coloured = on_a_terminal(&trace, ("TERM", "xterm"));
+    assert!(coloured.contains("TIME") && coloured.contains("\x1b["), "{coloured:?}");
+    for plain in [("NO_COLOR", "1"), ("TERM", "dumb")] {
+        let shown = on_a_terminal(&trace, plain);
+        assert!(
+            shown.contains("TIME") && shown.contains("CLOSE→LISTEN") && !shown.contains('\x1b'),
+            "{plain:?}: {shown:?}"
+        );
+    }
+    assert!(on_a_terminal(&trace, ("NO_COLOR", "")).contains("\x1b["), "an empty NO_COLOR asks for nothing");
+    let always = on_a_terminal(&format!("{trace} --color always"), ("NO_COLOR", "1"));
+    assert!(always.contains("\x1b["), "{always:?}");
+    assert!(!output(&["trace", "--from", &path]).stdout.contains(&0x1b), "none in a pipe");
+}
+
+#[test]
 fn a_recording_from_standard_input() {
     let (_dir, path) = recording(2);
     let out = tcptrace(&["trace", "--json", "--from", "-"]).stdin(File::open(&path).expect("ours")).output();

@@ -60,6 +60,7 @@ fn ports_and_addresses() {
         (&["--laddr", "127.79.0.0/16"], &[far_server]),
         (&["--raddr", "127.79.0.0/16"], &[far_client]),
         (&["--addr", "::1"], &[client6, server6]),
+        (&["--raddr", "127.79.0.0/16,::/64"], &[far_client, client6, server6]),
         (&["--role", "client"], &[client, client2, far_client, client6]),
         (&["--role", "server", "--port", "7602"], &[server2]),
     ];

@@ -228,22 +228,46 @@ fn full_disk() {
 }
 
 #[test]
-fn full_disk_leaves_whole_blocks() {
+fn record_into_a_pipe() {
+    let ns = Netns::new();
+    let mut command = tcptrace();
+    command.args(["record", "--netns", &netns_list(&[&ns]), "-"]);
+    let mut child = process::spawn(command.stdout(Stdio::piped()).stderr(Stdio::piped()));
+    let (line, mut stderr) = process::first_line(child.child().stderr.take().expect("piped"));
+    assert!(line.contains("standard output"), "{line}");
+    let mut show = tcptrace();
+    show.args(["conns", "--json", "--from", "-"]).stdin(child.child().stdout.take().expect("piped"));
+    let mut show = process::spawn(show.stdout(Stdio::piped()).stderr(Stdio::piped()));
+    Sock::new(&ns, local(7512)).connect(local(7512)).expect_err("nobody listens");
+    ns.quiet();
+    child.signal(libc::SIGTERM);
+    assert!(child.wait().success());
+    let (mut err, mut out) = (String::new(), String::new());
+    std::io::Read::read_to_string(&mut stderr, &mut err).expect("UTF-8");
+    assert!(err.contains(" events lost") && !err.contains("--from"), "{err}");
+    std::io::Read::read_to_string(&mut show.child().stdout.take().expect("piped"), &mut out).expect("UTF-8");
+    assert!(show.wait().success());
+    let lines = parse(&out);
+    assert_eq!(lines.iter().filter(|l| l["end"] == "refused" && l["rport"] == 7512).count(), 1, "{lines:?}");
+    assert_eq!(lines.last().map(|l| &l["type"]), Some(&"summary".into()));
+}
+
+/// A recorder (`tcptrace COMMAND --netns NS OPTION FILE`) on a file system of one page, until it gives up: its standard output. Its file
+/// must hold whole blocks.
+fn disk_fills_up(command: &str, option: &str) -> String {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let ns = Netns::new();
-    // A file system of one page, seen by the tracer alone; its content is copied out when the tracer has given up.
-    let script = "mount -t tmpfs -o size=4k tmpfs \"$1\" && { \"$0\" record --netns \"$2\" \"$1/small.rec\"; r=$?; \
+    // Seen by the tracer alone; its content is copied out when the tracer has given up.
+    let script = "mount -t tmpfs -o size=4k tmpfs \"$1\" && { \"$0\" $4 --netns \"$2\" $5 \"$1/small.rec\"; r=$?; \
                   cat \"$1/small.rec\" >\"$3\"; exit $r; }";
     let (mount, copy) = (dir.path().join("mount"), dir.path().join("copy.rec"));
+    let (out, err) = (dir.path().join("out"), dir.path().join("err"));
     fs::create_dir(&mount).expect("our directory");
-    let mut command = Command::new("unshare");
-    command
-        .args(["-m", "sh", "-c", script])
-        .arg(tcptrace().get_program())
-        .arg(&mount)
-        .arg(netns_list(&[&ns]))
-        .arg(&copy);
-    let mut child = process::spawn(command.stdout(Stdio::null()).stderr(Stdio::null()));
+    let mut shell = Command::new("unshare");
+    shell.args(["-m", "sh", "-c", script]).arg(tcptrace().get_program()).arg(&mount).arg(netns_list(&[&ns]));
+    shell.arg(&copy).args([command, option]);
+    shell.stdout(fs::File::create(&out).expect("our directory")).stderr(fs::File::create(&err).expect("our directory"));
+    let mut child = process::spawn(&mut shell);
     wait_until("the recorder to give up", || {
         for _ in 0..50 {
             Sock::new(&ns, local(9)).connect(local(9)).expect_err("nobody listens");
@@ -251,15 +275,34 @@ fn full_disk_leaves_whole_blocks() {
         child.child().try_wait().expect("our child").is_some()
     });
     assert_eq!(child.wait().code(), Some(1));
+    let err = fs::read_to_string(err).expect("our file");
+    assert!(err.ends_with("small.rec: No space left on device; make room, or write elsewhere\n"), "{err}");
     let output = from("trace", &copy);
     complains(&output, 1, &["copy.rec", "cut off"]);
     parse(text(&output.stdout));
+    fs::read_to_string(out).expect("our file")
+}
+
+#[test]
+fn full_disk_leaves_whole_blocks() {
+    assert_eq!(disk_fills_up("record", ""), "");
+}
+
+#[test]
+fn full_disk_beside_the_output() {
+    // What was received is printed all the same, to the last line.
+    let lines = parse(&disk_fills_up("trace --json", "--record"));
+    assert_eq!(lines.first().map(|l| &l["type"]), Some(&"start".into()), "{lines:?}");
+    assert!(lines.iter().any(|l| l["type"] == "transition"), "{lines:?}");
+    assert_eq!(lines.last().map(|l| &l["type"]), Some(&"summary".into()), "{lines:?}");
 }
 
 #[test]
 fn closed_pipe() {
     let ns = Netns::new();
-    for command in ["trace", "conns"] {
+    // Something to tell of queues.
+    let _listener = Sock::listen(&ns, local(10), 4);
+    for command in ["trace", "conns", "queues"] {
         let mut tracer = tcptrace();
         tracer.args([command, "--json", "--netns", &netns_list(&[&ns])]);
         let mut child = process::spawn(tracer.stdout(Stdio::piped()).stderr(Stdio::piped()));
