@@ -120,7 +120,8 @@ fn ipv4_seen_by_an_ipv6_socket_reads_as_ipv4() {
         c.tuple = v6("::ffff:192.168.1.20", 443, "::ffff:198.51.100.200", 50_000);
         t.transition(&c, &transition(100 * MS, State::SynRecv, State::Established, Some(4000)));
     };
-    for (width, ends) in [(80, " 443←198.51.100.200:50000 "), (120, " 192.168.1.20:443   ← 198.51.100.200:50000 ")] {
+    for (width, ends) in [(80, " 443←198.51.100.200:50000 "), (120, " 192.168.1.20:443   ← 198.51.100.200:50000 ")]
+    {
         let shown = text(Look { header: false, ..look(Some(width), false) }, Headings::Transitions, mapped);
         assert!(shown.contains(ends), "{shown}");
     }
