@@ -338,6 +338,7 @@ fn more(c: &Connection, l: &Listening) -> Vec<(String, Tone)> {
         (drop::RST, "", "reset while half-open"),
         (drop::SYNACK_TIMEOUT, "", "timed out half-open"),
         (drop::OTHER, "", "dropped, no memory or route"),
+        (drop::LISTENER_CLOSED, "", "half-open when it was closed"),
     ] {
         if let Some(n) = l.dropped[i].filter(|&n| n > 0) {
             parts.push((format!("{}{n} {words}", mark(field)), Tone::Bad));

@@ -72,7 +72,7 @@ fn outcome_is_told(outcome: &str) -> bool {
 fn count_is_told(name: &str) -> bool {
     let signal = match name {
         "syns" | "dropped.syn_queue_full" | "dropped.accept_queue_full_syn" | "dropped.other" => "syn_outcome",
-        "queued" | "dropped.rst" | "dropped.synack_timeout" => "half_open",
+        "queued" | "dropped.rst" | "dropped.synack_timeout" | "dropped.listener_closed" => "half_open",
         "completed" => "accept_queue",
         "accepted" => "accept",
         "cookies_sent" => return exact("cookies"),
@@ -80,6 +80,7 @@ fn count_is_told(name: &str) -> bool {
         "fast_opens" => "fast_open",
         "dropped.accept_queue_full_ack" => "overflow",
         "migrated" => "migration",
+        "synack_retrans" => "synack_retransmit",
         name => panic!("no count {name}"),
     };
     served(signal) != Served::No
@@ -158,6 +159,10 @@ impl<'a> Watch<'a> {
         let (mut ends, mut shown) = (0, (0, 0));
         self.queues.wait_for("an interval's end", |line| {
             if line["type"] != "listener" || line["lport"] != port || line["mono_ns"].as_u64() < Some(mono_ns) {
+                return false;
+            }
+            // The last words of one that was closed.
+            if line["syn_queue"]["len"].is_null() {
                 return false;
             }
             // The first may have been read while it began.
@@ -281,7 +286,7 @@ impl Watched {
     /// Sums over all intervals, by name (`dropped.rst`); every count that is not named must be 0. One that no hook tells is absent, or
     /// concluded from the namespace's counters, named so, and right.
     pub fn totals(&self, port: u16, wanted: &[(&str, u64)]) {
-        const NAMES: [&str; 14] = [
+        const NAMES: [&str; 15] = [
             "syns",
             "queued",
             "completed",
@@ -296,10 +301,14 @@ impl Watched {
             "dropped.rst",
             "dropped.synack_timeout",
             "dropped.other",
+            "dropped.listener_closed",
         ];
-        assert!(wanted.iter().all(|(name, _)| NAMES.contains(name)), "{wanted:?}");
+        // How many SYN-ACKs were sent again depends on the time that the test takes: asked for where it is known.
+        let again = wanted.iter().map(|(name, _)| *name).filter(|name| *name == "synack_retrans");
+        let names: Vec<_> = NAMES.into_iter().chain(again).collect();
+        assert!(wanted.iter().all(|(name, _)| names.contains(name)), "{wanted:?}");
         let lines = self.listeners(port);
-        for name in NAMES {
+        for name in names {
             let n = wanted.iter().find(|(w, _)| *w == name).map_or(0, |(_, n)| *n);
             let at = |line: &Value| match name.split_once('.') {
                 Some((outer, inner)) => line[outer][inner].as_u64(),
@@ -353,4 +362,55 @@ pub fn expect_again(peer: &mut Peer) {
     // As if it had not come the first time.
     peer.ack = peer.ack.wrapping_sub(1);
     peer.expect(SYN | ACK);
+}
+
+impl Watched {
+    /// Objects of this type that `queues` printed.
+    pub fn of_type(&self, kind: &str) -> impl Iterator<Item = &Value> {
+        self.lines.iter().filter(move |line| line["type"] == kind)
+    }
+
+    /// Is this line the last about a listener?
+    pub fn is_last(&self, row: &Value) -> bool {
+        self.of_type("listener").last().is_some_and(|last| std::ptr::eq(last, row))
+    }
+}
+
+/// The kernel's counter of this name in the row `Tcp` of `/proc/net/snmp` of `ns`.
+pub fn tcp_counter(ns: &Netns, name: &str) -> u64 {
+    let text = ns.enter(|| fs::read_to_string("/proc/thread-self/net/snmp")).expect("procfs");
+    let lines: Vec<_> = text.lines().filter(|l| l.starts_with("Tcp:")).collect();
+    let at = lines[0].split_whitespace().position(|n| n == name).unwrap_or_else(|| panic!("no counter {name}"));
+    lines[1].split_whitespace().nth(at).and_then(|v| v.parse().ok()).expect("a number")
+}
+
+impl Watch<'_> {
+    /// The `listener` object of `port` in the first interval that was wholly read after this call; there is one such listener.
+    pub fn row(&self, port: u16) -> Value {
+        self.rows(port, 1).remove(0)
+    }
+
+    /// The same for `n` listeners that share the port.
+    pub fn rows(&self, port: u16, n: usize) -> Vec<Value> {
+        let mono_ns = now();
+        let mut found = BTreeMap::new();
+        self.queues.wait_for("an interval's end", |line| {
+            if line["type"] != "listener" || line["lport"] != port || line["mono_ns"].as_u64() < Some(mono_ns) {
+                return false;
+            }
+            // The first may have been read while it began.
+            let rows: &mut Vec<Value> = found.entry(line["sock"].to_string()).or_default();
+            rows.push(line.clone());
+            found.len() == n && found.values().all(|rows| rows.len() >= 2)
+        });
+        found.into_values().filter_map(|mut rows| rows.pop()).collect()
+    }
+
+    /// The queues of the listeners that share `port` hold so many together, in the kernel and as shown.
+    pub fn depths_of_group(&self, port: u16, listeners: usize, half_open: u64, waiting: u64) {
+        wait_until("the queues", || ss(self.ns, port) == (half_open, waiting));
+        let rows = self.rows(port, listeners);
+        let sum = |queue: &str| rows.iter().map(|row| row[queue]["len"].as_u64().expect("a length")).sum::<u64>();
+        assert_eq!((sum("syn_queue"), sum("accept_queue")), (half_open, waiting), "{rows:?}");
+    }
 }
