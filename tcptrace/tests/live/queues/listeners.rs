@@ -200,7 +200,7 @@ fn trap10_many_blocked_acceptors() {
     const ACCEPTORS: usize = 120;
     let ns = Netns::new();
     let watch = Watch::start(&ns);
-    let listener = Sock::listen(&ns, local(8216), 4);
+    let listener = Sock::listen(&ns, local(8216), 256);
     std::thread::scope(|scope| {
         let acceptors: Vec<_> = (0..ACCEPTORS).map(|_| scope.spawn(|| listener.accept())).collect();
         let waiting = || crate::support::process::blocked_in_accept(listener.as_raw_fd());
