@@ -48,7 +48,8 @@ pub mod drop {
     pub const RST: usize = 3;
     pub const SYNACK_TIMEOUT: usize = 4;
     pub const OTHER: usize = 5;
-    pub const COUNT: usize = 6;
+    pub const LISTENER_CLOSED: usize = 6;
+    pub const COUNT: usize = 7;
 }
 
 /// [`kind::REQUEST_EVENT`](crate::record::kind::REQUEST_EVENT), 128 bytes: one SYN, half-open request or final ACK, and both
@@ -119,7 +120,7 @@ pub const WAIT_BUCKETS: usize = 32;
 /// Registers of the estimator of distinct sources (HyperLogLog, 128 registers: 9 % standard error).
 pub const SOURCE_REGISTERS: usize = 128;
 
-/// Counts of one listener since the programs were attached, 280 bytes. In the kernel map: of one CPU.
+/// Counts of one listener since the programs were attached, 288 bytes. In the kernel map: of one CPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct ListenerTotals {
@@ -230,8 +231,8 @@ pub struct ListenerSample {
 const _: () = {
     assert!(size_of::<RequestEvent>() == 128);
     assert!(size_of::<Listen>() == 136);
-    assert!(size_of::<ListenerTotals>() == 280);
+    assert!(size_of::<ListenerTotals>() == 288);
     assert!(size_of::<Window>() == 144);
-    assert!(size_of::<ListenerStats>() == 448);
+    assert!(size_of::<ListenerStats>() == 456);
     assert!(size_of::<ListenerSample>() == 120);
 };

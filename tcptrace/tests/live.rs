@@ -19,6 +19,26 @@ mod open;
 mod options;
 #[path = "live/process.rs"]
 mod process;
+#[path = "live/queues/accept_wait.rs"]
+mod queues_accept_wait;
+#[path = "live/queues/half_open.rs"]
+mod queues_half_open;
+#[path = "live/queues/handshake.rs"]
+mod queues_handshake;
+#[path = "live/queues/listeners.rs"]
+mod queues_listeners;
+#[path = "live/queues/namespaces.rs"]
+mod queues_namespaces;
+#[path = "live/queues/overflow.rs"]
+mod queues_overflow;
+#[path = "live/queues/stress.rs"]
+mod queues_stress;
+#[path = "live/queues/syn_queue.rs"]
+mod queues_syn_queue;
+#[path = "live/queues/time_wait.rs"]
+mod queues_time_wait;
+#[path = "live/queues/tun.rs"]
+mod queues_tun;
 #[path = "live/recording.rs"]
 mod recording;
 #[path = "live/refusals.rs"]

@@ -90,6 +90,7 @@ pub unsafe fn count(l: &Listener, why: u8) {
             outcome::SYNACK_TIMEOUT => (*totals).dropped[drop::SYNACK_TIMEOUT] += 1,
             outcome::RST | outcome::ABORTED => (*totals).dropped[drop::RST] += 1,
             outcome::MIGRATED => (*totals).migrated += 1,
+            outcome::LISTENER_CLOSED => (*totals).dropped[drop::LISTENER_CLOSED] += 1,
             _ => (*totals).dropped[drop::OTHER] += 1,
         }
     }

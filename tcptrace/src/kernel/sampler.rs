@@ -5,13 +5,16 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     fs::File,
     io::{self, Read as _},
-    os::fd::OwnedFd,
+    os::fd::{AsFd as _, OwnedFd},
     path::PathBuf,
     sync::mpsc,
     time::Duration,
 };
 
-use rustix::time::{ClockId, clock_gettime};
+use rustix::{
+    thread::LinkNameSpaceType,
+    time::{ClockId, clock_gettime},
+};
 use tcptrace_common::{
     queue::{ListenerSample, ListenerStats, ListenerTotals},
     record::{Head, kind},
@@ -35,6 +38,8 @@ const LINGER: u64 = 70_000_000_000;
 /// See the module.
 pub struct Sampler {
     iterator: OwnedFd,
+    /// The namespace of this process.
+    home: File,
     listeners: Listeners,
     /// Restricts the namespaces; empty: all.
     wanted: Vec<u32>,
@@ -96,6 +101,7 @@ impl Sampler {
     pub(super) fn new(iterator: OwnedFd, objects: &Objects, settings: &Settings, exact: bool) -> Result<Self, Error> {
         Ok(Self {
             iterator,
+            home: File::open("/proc/self/ns/net").map_err(|e| Error::load("opening the own network namespace", e))?,
             listeners: Listeners::new(objects)?,
             wanted: settings.filter.netns.clone(),
             exact,
@@ -129,6 +135,13 @@ impl Sampler {
     }
 
     fn sample(&mut self) -> io::Result<Frames> {
+        let frames = self.look();
+        // A namespace that a thread is in does not go away.
+        rustix::thread::move_into_link_name_space(self.home.as_fd(), Some(LinkNameSpaceType::Network))?;
+        frames
+    }
+
+    fn look(&mut self) -> io::Result<Frames> {
         let ended = self.listeners.epoch()?;
         let first = self.last == 0;
         if first {

@@ -234,8 +234,15 @@ pub struct Waits {
 pub type Dropped = [Option<u64>; drop::COUNT];
 
 /// Names of [`Dropped`] in JSON.
-pub const DROPPED: [&str; drop::COUNT] =
-    ["syn_queue_full", "accept_queue_full_syn", "accept_queue_full_ack", "rst", "synack_timeout", "other"];
+pub const DROPPED: [&str; drop::COUNT] = [
+    "syn_queue_full",
+    "accept_queue_full_syn",
+    "accept_queue_full_ack",
+    "rst",
+    "synack_timeout",
+    "other",
+    "listener_closed",
+];
 
 /// Both queues of a listener over an interval. A count that no hook tells is None.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -20,18 +20,18 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub(super) struct Intervals {
     ask: mpsc::Sender<Ask>,
     answer: mpsc::Receiver<Frames>,
+    /// The reading at the start, until it is handed out.
+    first: Option<Frames>,
     /// CLOCK_MONOTONIC of the next reading.
     next: u64,
     interval: u64,
     /// Asked, and not answered yet.
     waiting: bool,
-    /// The first reading, until it is handed out.
-    first: Option<Frames>,
 }
 
 impl Intervals {
-    /// Begin with a reading: what the kernel's counters say at the start is not of the first interval. The kernel side counts nothing
-    /// before, so wait for it: what happens from here on is seen.
+    /// Begin with a reading: what the kernel's counters say at the start is not of the first interval. Returns when it has been made:
+    /// from then on every event is counted.
     ///
     /// # Errors
     /// [`Error::Load`]: no thread could be had.
@@ -43,7 +43,7 @@ impl Intervals {
             .name("sampler".to_owned())
             .spawn(move || sampler.run(&asked, &answered))
             .map_err(|e| Error::load("starting the sampler", e))?;
-        let mut intervals = Self { ask, answer, next: 0, interval, waiting: false, first: None };
+        let mut intervals = Self { ask, answer, first: None, next: 0, interval, waiting: false };
         intervals.ask();
         intervals.first = intervals.answer.recv_timeout(PATIENCE).ok();
         Ok(intervals)
@@ -89,7 +89,8 @@ impl Intervals {
     }
 
     fn receive(&mut self, frames: &mut Frames) {
-        if let Some(answer) = self.first.take().or_else(|| self.answer.recv_timeout(PATIENCE).ok()) {
+        let first = self.first.take();
+        if let Some(answer) = first.or_else(|| self.answer.recv_timeout(PATIENCE).ok()) {
             frames.extend(answer.as_bytes());
         }
         self.waiting = false;

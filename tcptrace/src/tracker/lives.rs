@@ -336,7 +336,7 @@ impl Tracker {
             let tuple = c.tuple;
             self.listeners.remove(&tuple, slot);
             if let Some(c) = self.table.get(slot) {
-                self.queues.closed(c);
+                self.queues.closed(c, ts);
             }
         }
         self.table.remove(slot);

@@ -161,7 +161,7 @@ object! {
         cookies_ok: Option<u64>,
         /// Connections made by TCP Fast Open.
         fast_opens: Option<u64>,
-        /// `syn_queue_full` (SYNs), `accept_queue_full_syn` (SYNs), `accept_queue_full_ack` (final ACKs), `rst` (requests, aborts on overflow included), `synack_timeout` (requests), `other` (SYNs and final ACKs: no memory, no route).
+        /// `syn_queue_full` (SYNs), `accept_queue_full_syn` (SYNs), `accept_queue_full_ack` (final ACKs), `rst` (requests, aborts on overflow included), `synack_timeout` (requests), `other` (SYNs and final ACKs: no memory, no route), `listener_closed` (requests that outlived it).
         dropped: Drops,
         /// SYN-ACKs sent again.
         synack_retrans: Option<u64>,

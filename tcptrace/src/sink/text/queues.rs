@@ -351,6 +351,7 @@ fn more(c: &Connection, l: &Listening) -> Vec<(String, Tone)> {
         (drop::RST, "", ["reset while half-open"; 2]),
         (drop::SYNACK_TIMEOUT, "", ["timed out half-open"; 2]),
         (drop::OTHER, "", ["dropped, no memory or route"; 2]),
+        (drop::LISTENER_CLOSED, "", ["half-open when it was closed"; 2]),
     ] {
         if let Some(n) = l.dropped[i].filter(|&n| n > 0) {
             parts.push((format!("{}{}", mark(field), counted(n, words)), Tone::Bad));

@@ -52,10 +52,17 @@ struct Known {
     told: Option<ListenerTotals>,
     /// Number of its group.
     group: Option<u64>,
-    /// As it was when it was closed.
-    closed: Option<Box<Connection>>,
+    closed: Option<Closed>,
     /// `sk_drops`, and ours, when reconciling began.
     drops: Option<(u32, u64)>,
+}
+
+/// A listener that was closed: as it was then.
+struct Closed {
+    connection: Box<Connection>,
+    ts: u64,
+    /// Told of already; only counts may follow: its half-open requests end one by one.
+    told: bool,
 }
 
 #[derive(Default)]
@@ -73,6 +80,17 @@ struct Namespace {
 
 /// Namespaces without listeners that are remembered, for what they come to at the end.
 const ABSENT: usize = 1024;
+
+impl Known {
+    /// It, if it was closed by `ts`.
+    fn closed_by(&self, ts: u64) -> Option<&Closed> {
+        self.closed.as_ref().filter(|closed| closed.ts <= ts)
+    }
+
+    fn closed_connection(&self) -> Option<&Connection> {
+        self.closed.as_ref().map(|closed| &*closed.connection)
+    }
+}
 
 impl Queues {
     pub fn start(&mut self, start: &fact::Start) {
@@ -92,9 +110,10 @@ impl Queues {
     }
 
     /// A listener is gone; its last counts may follow.
-    pub fn closed(&mut self, c: &Connection) {
+    pub fn closed(&mut self, c: &Connection, ts: u64) {
         if self.heard {
-            self.listeners.entry(c.cookie).or_default().closed = Some(Box::new(c.clone()));
+            let closed = Closed { connection: Box::new(c.clone()), ts, told: false };
+            self.listeners.entry(c.cookie).or_default().closed = Some(closed);
         } else {
             self.listeners.remove(&c.cookie);
         }
@@ -200,16 +219,22 @@ impl Tracker {
         self.queues.reconcile(fact.rest);
         if fact.interval_us == 0 {
             // How things were when the first interval began.
-            return self.next_interval();
+            return self.next_interval(ts);
         }
         self.groups();
         let mut reports: Vec<(u64, Listening)> = Vec::new();
         for (&cookie, known) in &self.queues.listeners {
-            if known.sample.is_none() && known.stats.is_none() && known.closed.is_none() {
+            let gone = known.closed_by(ts);
+            let delta = deltas.get(&cookie);
+            let silent = match gone {
+                Some(closed) => closed.told && delta.is_none_or(is_nothing),
+                None => known.sample.is_none() && known.stats.is_none(),
+            };
+            if silent {
                 continue;
             }
             let window = known.stats.map(|(_, window)| window);
-            let listening = report(known, deltas.get(&cookie), window, &self.queues, fact, ts);
+            let listening = report(known, delta, window, &self.queues, fact, ts);
             reports.push((cookie, listening));
         }
         self.tell_namespaces(ts, fact, &mut reports, out);
@@ -218,7 +243,7 @@ impl Tracker {
             .filter_map(|(cookie, l)| {
                 let known = self.queues.listeners.get(cookie)?;
                 let live = self.table.find(*cookie).and_then(|slot| self.table.get(slot));
-                Some((live.or(known.closed.as_deref())?, l))
+                Some((live.or(known.closed_connection())?, l))
             })
             .collect();
         order.sort_by_key(|(c, _)| (c.tuple.netns, c.tuple.lport, c.tuple.laddr, c.id));
@@ -226,7 +251,7 @@ impl Tracker {
             out.listener(c, l);
         }
         out.interval(ts, fact.interval_us);
-        self.next_interval();
+        self.next_interval(ts);
     }
 
     /// Differences of the totals, which go into the sums of their namespaces.
@@ -239,7 +264,8 @@ impl Tracker {
             let delta = difference(&totals, known.told.as_ref());
             known.told = Some(totals);
             let live = self.table.find(cookie).and_then(|slot| self.table.get(slot));
-            let netns = known.sample.map(|s| s.tuple.netns).or(live.or(known.closed.as_deref()).map(|c| c.tuple.netns));
+            let netns =
+                known.sample.map(|s| s.tuple.netns).or(live.or(known.closed_connection()).map(|c| c.tuple.netns));
             if let Some(netns) = netns {
                 namespaces.entry(netns).or_default().sums.add(&delta);
             }
@@ -278,7 +304,7 @@ impl Tracker {
             let mine = |cookie: u64| {
                 let known = self.queues.listeners.get(&cookie);
                 let live = self.table.find(cookie).and_then(|slot| self.table.get(slot));
-                live.or(known.and_then(|k| k.closed.as_deref())).is_some_and(|c| c.tuple.netns == netns)
+                live.or(known.and_then(|k| k.closed_connection())).is_some_and(|c| c.tuple.netns == netns)
             };
             let places: Vec<usize> = (0..reports.len()).filter(|&i| mine(reports[i].0)).collect();
             attribute(&counters, &places, reports, &self.queues);
@@ -287,15 +313,23 @@ impl Tracker {
         }
     }
 
-    fn next_interval(&mut self) {
+    fn next_interval(&mut self, ts: u64) {
         let Self { queues, table, .. } = self;
         queues.listeners.retain(|&cookie, known| {
             if let Some(sample) = known.sample.take() {
                 known.before = Some(sample);
             }
-            known.stats = None;
-            // Forgotten or never known: nothing more will be told of it.
-            known.closed.is_none() && table.find(cookie).is_some()
+            let counted = known.stats.take().is_some();
+            match &mut known.closed {
+                // What was read is older than its end.
+                Some(closed) if closed.ts > ts => true,
+                Some(closed) => {
+                    closed.told = true;
+                    counted
+                }
+                // Forgotten or never known: nothing more will be told of it.
+                None => table.find(cookie).is_some(),
+            }
         });
         for namespace in queues.namespaces.values_mut() {
             namespace.before = namespace.counters.take();
@@ -313,6 +347,10 @@ impl Tracker {
 /// Is a listener with this cookie known to be gone?
 fn over(queues: &Queues, ended: &Ended, cookie: u64, ts: u64) -> bool {
     queues.listeners.get(&cookie).is_some_and(|known| known.closed.is_some()) || ended.covers(cookie, ts)
+}
+
+fn is_nothing(totals: &ListenerTotals) -> bool {
+    zerocopy::IntoBytes::as_bytes(totals).iter().all(|&byte| byte == 0)
 }
 
 fn difference(now: &ListenerTotals, before: Option<&ListenerTotals>) -> ListenerTotals {
@@ -360,7 +398,7 @@ fn report(
     fact: &fact::Interval,
     ts: u64,
 ) -> Listening {
-    let sample = known.sample.filter(|_| known.closed.is_none());
+    let sample = known.sample.filter(|_| known.closed_by(ts).is_none());
     let latest = known.sample.or(known.before);
     let none = ListenerTotals { ..zerocopy::FromZeros::new_zeroed() };
     let d = delta.unwrap_or(&none);
@@ -394,6 +432,7 @@ fn report(
         (drop::RST, served.half_open),
         (drop::SYNACK_TIMEOUT, served.half_open),
         (drop::OTHER, served.syn_outcome),
+        (drop::LISTENER_CLOSED, served.half_open),
     ] {
         dropped[i] = count(served, d.dropped[i]);
     }

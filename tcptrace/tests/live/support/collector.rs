@@ -33,6 +33,7 @@ pub struct Interval {
     pub stats: Vec<ListenerStats>,
     pub netns: Vec<fact::Netns>,
     pub requests: Vec<RequestEvent>,
+    pub losses: Vec<fact::Loss>,
     pub fact: fact::Interval,
 }
 
@@ -102,7 +103,7 @@ impl Collector {
     }
 
     /// The first interval that is as wanted.
-    pub fn until(&self, what: &str, wanted: impl Fn(&Interval) -> bool) -> Interval {
+    pub fn until(&self, what: &str, mut wanted: impl FnMut(&Interval) -> bool) -> Interval {
         let start = std::time::Instant::now();
         loop {
             let interval = self.interval();
@@ -135,6 +136,7 @@ fn take(record: &[u8], interval: &mut Interval, send: &mpsc::Sender<Interval>) {
         }
         fact::kind::NETNS => interval.netns.push(serde_json::from_slice(body).expect("JSON")),
         kind::REQUEST_EVENT => interval.requests.push(RequestEvent::read_from_bytes(record).expect("a request")),
+        fact::kind::LOSS => interval.losses.push(serde_json::from_slice(body).expect("JSON")),
         fact::kind::INTERVAL => {
             interval.fact = serde_json::from_slice(body).expect("JSON");
             // Nobody listens any more at the end.

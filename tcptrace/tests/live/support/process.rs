@@ -35,6 +35,15 @@ pub fn comm(pid: u32) -> String {
     std::fs::read_to_string(format!("/proc/{pid}/comm")).expect("a live process").trim_end().to_owned()
 }
 
+/// Threads of this process that block in accept4() on descriptor `fd`.
+pub fn blocked_in_accept(fd: RawFd) -> usize {
+    let call = format!("{} {fd:#x} ", libc::SYS_accept4);
+    let threads = std::fs::read_dir("/proc/self/task").expect("procfs");
+    // A thread may end meanwhile.
+    let calls = threads.filter_map(|t| std::fs::read_to_string(t.ok()?.path().join("syscall")).ok());
+    calls.filter(|text| text.starts_with(&call)).count()
+}
+
 /// A child that ends with the test.
 pub struct Running(Child);
 

@@ -167,6 +167,10 @@ impl Run {
             passed.retain(|t| t.split_once('>').is_none_or(|(from, to)| from != to));
             let mut words: Vec<_> = states.split(' ').collect();
             words.dedup();
+            // A child that another one of the same request was told of before it (trap 3).
+            if words.first() == Some(&"NEW_SYN_RECV") && passed.first().is_some_and(|t| t == "LISTEN>SYN_RECV") {
+                passed[0] = "NEW_SYN_RECV>SYN_RECV".to_owned();
+            }
             let arrows: Vec<_> = words.windows(2).map(|w| format!("{}>{}", w[0], w[1])).collect();
             assert!(passed.ends_with(&arrows), "`conns` says {states}, `trace` says {passed:?}");
             assert!(passed.len() - arrows.len() <= 1, "`conns` says {states}, `trace` says {passed:?}");

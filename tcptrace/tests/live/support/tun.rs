@@ -44,10 +44,25 @@ impl Tun {
         Self(Rc::new(file))
     }
 
+    /// Sends packets from any thread.
+    pub fn writer(&self) -> Writer {
+        Writer(self.0.try_clone().expect("another descriptor"))
+    }
+
     /// The peer at `port`, which has not met anyone yet. One device serves one peer after the other.
     pub fn peer(&self, port: u16) -> Peer {
         let here = SocketAddrV4::new(PEER, port);
         Peer { tun: Rc::clone(&self.0), here, there: SocketAddrV4::new(KERNEL, 0), seq: 1000, ack: 0, met: false }
+    }
+}
+
+/// See [`Tun::writer`].
+pub struct Writer(File);
+
+impl Writer {
+    /// Give the kernel a packet; it has handled it on this CPU when this returns.
+    pub fn write(&self, packet: &[u8]) {
+        assert_eq!((&self.0).write(packet).expect("the device is up"), packet.len());
     }
 }
 
@@ -122,6 +137,12 @@ impl Peer {
             Segment { from: self.here, to: self.there, seq, ack, flags, window: 60000, payload: payload.to_vec() };
         self.seq = seq.wrapping_add(segment.len());
         self.write(&segment.encode());
+    }
+
+    /// What [`Peer::send`] would send next, as a packet.
+    pub fn next_packet(&self, flags: u8) -> Vec<u8> {
+        let Self { here: from, there: to, seq, ack, .. } = *self;
+        Segment { from, to, seq, ack, flags, window: 60000, payload: Vec::new() }.encode()
     }
 
     /// Answer `segment` as a router that does not know the way.
