@@ -28,6 +28,21 @@ pub trait Memory {
         if offset == ABSENT { default } else { unsafe { Self::ld(base, offset) } }
     }
 
+    /// Load two words; in one, where they are neighbours: a checked read costs as much as all else that is done with them.
+    #[inline(always)]
+    unsafe fn pair(base: *const u8, first: u32, second: u32) -> (u32, u32) {
+        // SAFETY: the caller's.
+        unsafe {
+            if second == first.wrapping_add(4) {
+                let both: u64 = Self::ld(base, first);
+                let halves = both.to_ne_bytes();
+                let word = |at: usize| u32::from_ne_bytes([halves[at], halves[at + 1], halves[at + 2], halves[at + 3]]);
+                return (word(0), word(4));
+            }
+            (Self::ld_or(base, first, 0), Self::ld_or(base, second, 0))
+        }
+    }
+
     /// Load a bitfield; 0 where the kernel has none.
     #[inline(always)]
     unsafe fn bits(base: *const u8, b: Bits) -> u32 {
