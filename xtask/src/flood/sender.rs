@@ -86,7 +86,8 @@ fn packet_socket() -> io::Result<OwnedFd> {
     };
     let name = CString::new("veth0").map_err(io::Error::other)?;
     // SAFETY: a C string; zero is a valid value of a struct of integers.
-    let (index, mut address) = unsafe { (libc::if_nametoindex(name.as_ptr()), std::mem::zeroed::<libc::sockaddr_ll>()) };
+    let (index, mut address) =
+        unsafe { (libc::if_nametoindex(name.as_ptr()), std::mem::zeroed::<libc::sockaddr_ll>()) };
     address.sll_family = libc::AF_PACKET as u16;
     address.sll_ifindex = index as i32;
     let one: libc::c_int = 1;
@@ -96,7 +97,8 @@ fn packet_socket() -> io::Result<OwnedFd> {
             let fd = socket.as_raw_fd();
             let bypass = libc::PACKET_QDISC_BYPASS;
             libc::bind(fd, (&raw const address).cast(), size_of_val(&address) as u32) != 0
-                || libc::setsockopt(fd, libc::SOL_PACKET, bypass, (&raw const one).cast(), size_of_val(&one) as u32) != 0
+                || libc::setsockopt(fd, libc::SOL_PACKET, bypass, (&raw const one).cast(), size_of_val(&one) as u32)
+                    != 0
         };
     if refused { Err(io::Error::last_os_error()) } else { Ok(socket) }
 }
