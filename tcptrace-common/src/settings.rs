@@ -142,6 +142,8 @@ pub struct Bucket {
     pub window: u64,
     /// Records in it, those held back included.
     pub count: u64,
+    /// Timer tick (jiffies) at which the clock was read last: reading it costs much more than the tick, which is inlined.
+    pub tick: u64,
 }
 
 /// A window of the token bucket lasts `1 << WINDOW_SHIFT` nanoseconds (16.8 ms).

@@ -73,6 +73,19 @@ pub fn wanted_by<M: Memory>(sk: *const u8, lport: u16, owner: u32) -> bool {
     true
 }
 
+/// [`wanted_by`] of a request or a child of a wanted listener, whose network namespace and local port it shares.
+#[inline(always)]
+pub fn wanted_peer<M: Memory>(req: *const u8, lport: impl FnOnce() -> u16) -> bool {
+    !looks_at_ends() || wanted_by::<M>(req, lport(), 0)
+}
+
+/// Do ports or addresses matter?
+#[inline(always)]
+pub fn looks_at_ends() -> bool {
+    let on = FILTER.load();
+    on.ports != 0 || on.addrs != 0
+}
+
 /// [`wanted`] of both ends that were read already; the network namespace was checked.
 #[inline(always)]
 pub fn wanted_tuple(t: &Tuple) -> bool {

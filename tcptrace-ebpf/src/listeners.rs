@@ -15,6 +15,7 @@ use crate::{
     emit, filter,
     maps::{EMPTY, EPOCH, LISTENERS, WAITING, off},
     memory::Memory,
+    scratch::scratch,
 };
 
 const BPF_NOEXIST: u64 = 1;
@@ -30,12 +31,21 @@ impl Listener {
     /// Look the listener up, or begin its entry. None: not wanted, without a cookie, or no room (counted).
     #[inline(always)]
     pub fn of<M: Memory>(program: usize, sk: *const u8) -> Option<Self> {
-        // SAFETY: a listener. Its remote end is empty, which every filter lets pass.
-        let lport: u16 = unsafe { M::ld(sk, off!(num)) };
-        if !filter::wanted_by::<M>(sk, lport, 0) {
-            return None;
+        let s = scratch()?;
+        // SAFETY: a listener. Its remote end is empty, which every filter lets pass. This CPU's entry.
+        unsafe {
+            // A flood is of one listener: what the filter said of the last one is kept.
+            let known: u64 = M::ld(sk, off!(cookie));
+            if known != 0 && known == (*s).wanted {
+                return Self::by_cookie(program, known);
+            }
+            if !filter::wanted_by::<M>(sk, M::ld(sk, off!(num)), 0) {
+                return None;
+            }
+            let cookie = M::cookie(sk);
+            (*s).wanted = cookie;
+            Self::by_cookie(program, cookie)
         }
-        Self::by_cookie(program, M::cookie(sk))
     }
 
     /// [`Listener::of`] where the filter has passed it already.

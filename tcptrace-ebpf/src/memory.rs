@@ -28,6 +28,13 @@ pub trait Memory {
         if offset == ABSENT { default } else { unsafe { Self::ld(base, offset) } }
     }
 
+    /// Load two words; 0 for one that the kernel does not have.
+    #[inline(always)]
+    unsafe fn pair(base: *const u8, first: u32, second: u32) -> (u32, u32) {
+        // SAFETY: the caller's.
+        unsafe { (Self::ld_or(base, first, 0), Self::ld_or(base, second, 0)) }
+    }
+
     /// Load a bitfield; 0 where the kernel has none.
     #[inline(always)]
     unsafe fn bits(base: *const u8, b: Bits) -> u32 {
@@ -79,6 +86,19 @@ impl Memory for Probed {
             h::bpf_probe_read_kernel((&raw mut value).cast(), size_of::<T>() as u32, from);
         }
         value
+    }
+
+    /// In one read, where they are neighbours: it costs more than all that is done with them. Typed loads stay within a member.
+    #[inline(always)]
+    unsafe fn pair(base: *const u8, first: u32, second: u32) -> (u32, u32) {
+        // SAFETY: the caller's.
+        unsafe {
+            if second == first.wrapping_add(4) {
+                let [a, b, c, d, e, f, g, h] = Self::ld::<u64>(base, first).to_ne_bytes();
+                return (u32::from_ne_bytes([a, b, c, d]), u32::from_ne_bytes([e, f, g, h]));
+            }
+            (Self::ld_or(base, first, 0), Self::ld_or(base, second, 0))
+        }
     }
 
     #[inline(always)]

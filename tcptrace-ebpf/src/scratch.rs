@@ -35,6 +35,8 @@ pub const DUPLICATE: u8 = 255;
 /// One CPU's.
 #[repr(C)]
 pub struct Scratch {
+    /// Cookie of the last listener that the filter let pass.
+    pub wanted: u64,
     /// Listener of the `tcp_conn_request` that is running; 0: none.
     pub conn: u64,
     /// Its depths when it began.

@@ -17,7 +17,7 @@ use tcptrace_common::{
 };
 
 use crate::{
-    emit,
+    emit, filter,
     listeners::{self, Listener},
     maps::{REQSK_TIMER, TW_TIMER, bits, off},
     memory::{Memory, Probed, Typed},
@@ -207,7 +207,11 @@ pub fn request_expires(timer: *const u8) {
         (*s).expiring = req as u64;
         let sk = listener_of(req);
         (*s).expired_listener = sk as u64;
-        request::from_request::<Probed>(&raw mut (*s).expired, Probed::cookie(sk), req, outcome::SYNACK_TIMEOUT);
+        // Most are sent again and started again. In a flood no copies are made that would be held back anyway.
+        (*s).expired.addr = 0;
+        if filter::looks_at_ends() || !request::is_exhausted() {
+            request::from_request::<Probed>(&raw mut (*s).expired, Probed::cookie(sk), req, outcome::SYNACK_TIMEOUT);
+        }
     }
 }
 
@@ -222,22 +226,22 @@ pub fn request_expired() {
         }
         (*s).expiring = 0;
         let sk = (*s).expired_listener as *const u8;
-        let event = &raw mut (*s).expired;
-        let program = if (*s).moved_to != 0 {
-            (*event).outcome = outcome::MIGRATED;
-            (*event).child = (*s).moved_to;
-            MIGRATION
+        let (program, why) = if (*s).moved_to != 0 {
+            (MIGRATION, outcome::MIGRATED)
         } else if Probed::ld::<u8>(sk, off!(state)) != tcp::LISTEN {
-            (*event).outcome = outcome::LISTENER_CLOSED;
-            HALF_OPEN
+            (HALF_OPEN, outcome::LISTENER_CLOSED)
         } else {
-            HALF_OPEN
+            (HALF_OPEN, outcome::SYNACK_TIMEOUT)
         };
         let Some(l) = Listener::of::<Probed>(program, sk) else { return };
-        half_open::count(&l, (*event).outcome);
-        let d = Depths::now::<Probed>(sk);
-        d.write(event);
-        if request::segment_passes(&l, &(*event).tuple) {
+        half_open::count(&l, why);
+        let event = &raw mut (*s).expired;
+        if (*event).addr == 0 {
+            (*l.totals()).held_back += 1;
+        } else if request::segment_passes(&l, &(*event).tuple) {
+            (*event).outcome = why;
+            (*event).child = (*s).moved_to;
+            Depths::now::<Probed>(sk).write(event);
             request::emit_copy(program, event);
         }
     }

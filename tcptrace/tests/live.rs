@@ -11,6 +11,8 @@ mod close;
 mod compare;
 #[path = "live/filters.rs"]
 mod filters;
+#[path = "live/flood.rs"]
+mod flood;
 #[path = "live/listeners.rs"]
 mod listeners;
 #[path = "live/open.rs"]

@@ -8,6 +8,8 @@
 //! | [`tidy`] | rules of the source tree that no compiler checks |
 //! | [`docs`] | what is generated under `docs/` |
 //! | [`load`] | a connection storm on loopback |
+//! | [`flood`] | a SYN flood between two namespaces |
+//! | [`timers`] | timers of TCP sockets, started and cancelled |
 //! | [`bench`] | what tracing costs, beside other tools |
 //! | [`vm`] | the live tests on other kernels |
 //! | [`apt`], [`netns`], [`sh`] | Debian packages, network namespaces, child processes |
@@ -16,12 +18,14 @@ mod apt;
 mod bench;
 mod bpf;
 mod docs;
+mod flood;
 mod load;
 mod netns;
 mod run;
 mod sh;
 mod test;
 mod tidy;
+mod timers;
 mod vm;
 
 use std::{ffi::OsString, process::ExitCode};
@@ -60,6 +64,10 @@ enum Task {
     },
     /// Open and close connections on loopback, and print one JSON line about it.
     Load(load::Options),
+    /// Send SYNs from made-up sources to a listener of its own, from a second namespace, and print one JSON line about it.
+    Flood(flood::Options),
+    /// Start and cancel kernel timers at a steady rate, and print one JSON line about it.
+    Timers(timers::Options),
     /// Measure what tracing costs, beside tcpstates, tcplife and bpftrace.
     Bench(bench::Options),
     /// Run the live tests on other kernels, emulated.
@@ -86,6 +94,8 @@ fn main() -> ExitCode {
         Task::Tidy => tidy::run().map(|()| true),
         Task::Docs { check } => docs::run(check).map(|()| true),
         Task::Load(options) => load::run(&options).map(|()| true),
+        Task::Flood(options) => flood::run(&options).map(|()| true),
+        Task::Timers(options) => timers::run(&options).map(|()| true),
         Task::Bench(options) => bench::run(&options),
         Task::Vm { kernel, tests } => vm::task(kernel.as_deref(), &tests),
     };

@@ -9,7 +9,10 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use crate::sh;
+use crate::{
+    flood::sender::{PEER, VICTIM, VICTIM_MAC_TEXT},
+    sh,
+};
 
 /// A fresh namespace with loopback up; removed on drop.
 pub struct Netns {
@@ -35,6 +38,37 @@ impl Netns {
     /// The number by which the kernel and tcptrace know it.
     pub fn inode(&self) -> u64 {
         self.inode
+    }
+
+    /// A victim and the namespace that floods it: see [`flood`](crate::flood). What the victim sends to made-up addresses ends in the
+    /// other one, which is none of them and forwards nothing. `syncookies` is the victim's setting; its other limits are beyond reach.
+    ///
+    /// # Errors
+    /// As [`Netns::new`], or the kernel has no veth.
+    pub fn flooded(syncookies: &str) -> Result<(Self, Self)> {
+        let (victim, peer) = (Self::new()?, Self::new()?);
+        let ip = |ns: &Self, args: &str| sh::run(ns.command("ip").args(args.split_whitespace()));
+        ip(&victim, &format!("link add veth0 type veth peer name veth0 netns {}", peer.name))?;
+        ip(&victim, &format!("link set veth0 address {VICTIM_MAC_TEXT}"))?;
+        for (ns, address) in [(&victim, VICTIM), (&peer, PEER)] {
+            ip(ns, &format!("addr add {address}/24 dev veth0"))?;
+            ip(ns, "link set veth0 up")?;
+        }
+        ip(&victim, &format!("route add default via {PEER}"))?;
+        for (key, value) in [
+            ("core/somaxconn", "1000000"),
+            ("ipv4/tcp_max_syn_backlog", "1000000"),
+            ("ipv4/tcp_syncookies", syncookies),
+            ("ipv4/tcp_synack_retries", "1"),
+        ] {
+            sh::run(victim.command("sh").args(["-c", &format!("echo {value} > /proc/sys/net/{key}")]))?;
+        }
+        Ok((victim, peer))
+    }
+
+    /// As `ip netns` names it.
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// A command that runs inside.

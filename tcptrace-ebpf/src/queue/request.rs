@@ -37,17 +37,11 @@ impl Depths {
     pub fn now<M: Memory>(sk: *const u8) -> Self {
         // SAFETY: a listener.
         unsafe {
-            let mut d = Self {
-                syn: 0,
-                young: 0,
-                accept: M::ld(sk, off!(ack_backlog)),
-                limit: M::ld(sk, off!(max_ack_backlog)),
-                known: depth::ACCEPT_QUEUE,
-            };
+            let (accept, limit) = M::pair(sk, off!(ack_backlog), off!(max_ack_backlog));
+            let mut d = Self { syn: 0, young: 0, accept, limit, known: depth::ACCEPT_QUEUE };
             let tp = M::tcp(sk);
             if !tp.is_null() {
-                d.syn = M::ld_or(tp, off!(qlen), 0);
-                d.young = M::ld_or(tp, off!(young), 0);
+                (d.syn, d.young) = M::pair(tp, off!(qlen), off!(young));
                 d.known |= depth::SYN_QUEUE;
             }
             d
@@ -236,18 +230,17 @@ pub fn peer_of(t: &Tuple) -> u64 {
     if t.family == AF_INET { half(0) } else { one_word(half(0), half(8)) }
 }
 
-/// May a record of this request (or child) be made? One that is held back by the token bucket is counted.
+/// May a record of this request (or child) of a wanted listener be made? One that is held back by the token bucket is counted.
 #[inline(always)]
 pub fn passes<M: Memory>(l: &Listener, req: *const u8) -> bool {
-    // SAFETY: a request or a full socket.
-    REQUEST_ALLOWANCE.load() != 0 && filter::wanted_by::<M>(req, unsafe { M::ld(req, off!(num)) }, 0) && has_token(l)
+    completion_passes::<M>(req) && has_token(l)
 }
 
-/// Do records of completed handshakes pass? They are never held back.
+/// Do records of completed handshakes of a wanted listener pass? They are never held back.
 #[inline(always)]
 pub fn completion_passes<M: Memory>(req: *const u8) -> bool {
     // SAFETY: a request or a full socket.
-    REQUEST_ALLOWANCE.load() != 0 && filter::wanted_by::<M>(req, unsafe { M::ld(req, off!(num)) }, 0)
+    REQUEST_ALLOWANCE.load() != 0 && filter::wanted_peer::<M>(req, || unsafe { M::ld(req, off!(num)) })
 }
 
 /// [`passes`] for a segment that made no request.
@@ -262,10 +255,14 @@ pub fn has_token(l: &Listener) -> bool {
     let Some(b) = BUCKET.get_ptr_mut(0) else { return false };
     // SAFETY: a map entry; its words are read and written whole.
     unsafe {
-        let window = h::bpf_ktime_get_ns() >> WINDOW_SHIFT;
-        if core::ptr::read_volatile(&raw const (*b).window) != window {
-            core::ptr::write_volatile(&raw mut (*b).window, window);
-            core::ptr::write_volatile(&raw mut (*b).count, 0);
+        let tick = h::bpf_jiffies64();
+        if core::ptr::read_volatile(&raw const (*b).tick) != tick {
+            core::ptr::write_volatile(&raw mut (*b).tick, tick);
+            let window = h::bpf_ktime_get_ns() >> WINDOW_SHIFT;
+            if core::ptr::read_volatile(&raw const (*b).window) != window {
+                core::ptr::write_volatile(&raw mut (*b).window, window);
+                core::ptr::write_volatile(&raw mut (*b).count, 0);
+            }
         }
         if add_one(b) < REQUEST_ALLOWANCE.load() {
             return true;
@@ -273,6 +270,17 @@ pub fn has_token(l: &Listener) -> bool {
         (*l.totals()).held_back += 1;
     }
     false
+}
+
+/// Are no tokens left at the moment? Takes none.
+#[inline(always)]
+pub fn is_exhausted() -> bool {
+    let Some(b) = BUCKET.get_ptr_mut(0) else { return true };
+    // SAFETY: a map entry; its words are read whole.
+    unsafe {
+        core::ptr::read_volatile(&raw const (*b).count) >= REQUEST_ALLOWANCE.load()
+            && core::ptr::read_volatile(&raw const (*b).tick) == h::bpf_jiffies64()
+    }
 }
 
 /// Count one more; how many there were.

@@ -1,8 +1,9 @@
 //! `cargo xtask bench`: what tracing costs, tcptrace beside other tools, on this machine.
 //!
-//! Three measurements, each in rounds that interleave the subjects, each run in a network namespace of its own:
-//! the connection rate that is left under a storm, the CPU time that tracing adds to a paced connection, and what the kernel
-//! programs cost by the kernel's own count. Medians are printed beside what tcptrace has to keep.
+//! Five measurements, each in rounds that interleave the subjects, each run in a network namespace of its own:
+//! the connection rate that is left under a storm, the CPU time that tracing adds to a paced connection, what the kernel
+//! programs cost by the kernel's own count, the SYN-ACKs that are left of a SYN flood, and what watching listeners' queues costs beside
+//! other work. Medians are printed beside what tcptrace has to keep.
 //!
 //! The added CPU time is that of the threads that make the connections, of the kernel's softirq threads and of the tracer, by
 //! the scheduler's own clocks, less the same without a tracer right before or after. It has everything that runs in those
@@ -10,6 +11,7 @@
 
 mod check;
 pub mod proc;
+mod queues;
 mod report;
 mod stats;
 mod tracefs;
@@ -54,6 +56,9 @@ pub struct Options {
     /// Connections of the storm, from two threads.
     #[arg(long, default_value_t = 40_000)]
     connections: u32,
+    /// SYNs of a flood, from two threads.
+    #[arg(long, default_value_t = 200_000)]
+    syns: u32,
     /// Only these subjects (and nothing attached), by their names in the tables.
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
@@ -74,6 +79,10 @@ enum Measure {
     Paced,
     /// Nanoseconds per run of the kernel programs.
     Cost,
+    /// The SYN-ACKs per second that are left in a SYN flood.
+    Flood,
+    /// What `queues` costs beside other work with timers.
+    Timers,
 }
 
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
@@ -137,12 +146,27 @@ pub fn run(options: &Options) -> Result<bool> {
             report.cost(subject, bench.cost(subject)?);
         }
     }
-    if options.json {
-        println!("{}", report.to_json());
-    } else {
-        print!("{}", report.to_text());
+    let (mut queues, out) = (queues::Queues::default(), bench.files.0.join("out"));
+    for round in 0..options.rounds {
+        if wanted(Measure::Flood) {
+            queues.flood(round, options.syns, &out)?;
+        }
     }
-    Ok(report.met())
+    if wanted(Measure::Timers) {
+        let _enabled = StatsEnabled::set()?;
+        for round in 0..options.rounds {
+            queues.timers(round, &out)?;
+        }
+    }
+    if options.json {
+        let mut object = report.to_json();
+        object["queues"] = queues.to_json();
+        object["met"] = (report.met() && queues.met()).into();
+        println!("{object}");
+    } else {
+        print!("{}{}", report.to_text(), queues.to_text());
+    }
+    Ok(report.met() && queues.met())
 }
 
 /// Share of the host's CPU time that something else takes, before anything is measured.

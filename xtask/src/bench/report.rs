@@ -278,7 +278,8 @@ impl Report {
     }
 }
 
-fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
+/// None: there are no values.
+pub fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
     let mut values: Vec<f64> = values.collect();
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;

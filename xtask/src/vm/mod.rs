@@ -52,6 +52,8 @@ const MODULES: [&str; 10] =
 const SLOWNESS: u32 = 8;
 /// Connections of a storm: a host takes more.
 const CONNECTIONS: u32 = 2000;
+/// SYNs of a flood.
+const SYNS: u32 = 20_000;
 /// Guests at the same time.
 const PARALLEL: usize = 2;
 /// Tests that rest on who accepted a connection; they run with every tier.
@@ -141,7 +143,8 @@ fn runs(expect: Expect, tcptrace: &Path, filter: &[String]) -> Vec<Run> {
     if expect == Expect::Refused {
         return vec![Run { name: REFUSAL.to_owned(), command: format!("{} trace", tcptrace.display()) }];
     }
-    let settings = format!("TCPTRACE_TEST_SLOWNESS={SLOWNESS} TCPTRACE_TEST_CONNECTIONS={CONNECTIONS}");
+    let settings =
+        format!("TCPTRACE_TEST_SLOWNESS={SLOWNESS} TCPTRACE_TEST_CONNECTIONS={CONNECTIONS} TCPTRACE_TEST_SYNS={SYNS}");
     let run = |tier: &str, tests: &str| Run {
         name: tier.to_owned(),
         command: format!(
