@@ -19,6 +19,8 @@ mod open;
 mod options;
 #[path = "live/process.rs"]
 mod process;
+#[path = "live/queues/handshake.rs"]
+mod queues_handshake;
 #[path = "live/recording.rs"]
 mod recording;
 #[path = "live/refusals.rs"]

@@ -4,6 +4,7 @@ pub mod collector;
 pub mod netns;
 pub mod process;
 pub mod programs;
+pub mod queues;
 pub mod run;
 pub mod segment;
 pub mod socket;

@@ -46,28 +46,18 @@ struct Lines {
     more: Condvar,
 }
 
-/// A live `trace --json --record`.
-pub struct Tracer {
+/// A live command that prints JSON.
+pub struct Live {
     running: Running,
     lines: Arc<Lines>,
     stdout: JoinHandle<()>,
     stderr: JoinHandle<String>,
-    dir: TempDir,
-    recording: PathBuf,
 }
 
-impl Tracer {
-    /// Start tracing everything in these namespaces; returns when nothing that happens from now on is missed.
-    pub fn start(namespaces: &[&Netns]) -> Self {
-        Self::start_with(namespaces, &[])
-    }
-
-    /// The same with further arguments.
-    pub fn start_with(namespaces: &[&Netns], args: &[&str]) -> Self {
-        let dir = tempfile::tempdir().expect("a temporary directory");
-        let recording = dir.path().join("trace.rec");
-        let mut command = tcptrace();
-        command.args(["trace", "--json", "--netns", &netns_list(namespaces), "--record"]).arg(&recording).args(args);
+impl Live {
+    /// Start `command` with the tier under test; returns when nothing that happens from now on is missed.
+    pub fn start(command: &mut Command, args: &[&str]) -> Self {
+        command.args(args);
         if !args.contains(&"--tier") {
             command.args(["--tier", &tier()]);
         }
@@ -95,9 +85,9 @@ impl Tracer {
             errors.read_to_string(&mut text).expect("UTF-8 from the tracer");
             text
         });
-        let tracer = Self { running, lines, stdout, stderr, dir, recording };
-        tracer.wait_for("the line `start`", |line| line["type"] == "start");
-        tracer
+        let live = Self { running, lines, stdout, stderr };
+        live.wait_for("the line `start`", |line| line["type"] == "start");
+        live
     }
 
     /// Its process.
@@ -105,8 +95,8 @@ impl Tracer {
         self.running.pid()
     }
 
-    /// Wait until a line was printed that `wanted` takes.
-    pub fn wait_for(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+    /// Wait until a line was printed that `wanted` takes, which is asked about each once, in order.
+    pub fn wait_for(&self, what: &str, mut wanted: impl FnMut(&Value) -> bool) -> Value {
         let mut seen = 0;
         let mut text = self.lines.text.lock().expect("no panic while locked");
         loop {
@@ -124,21 +114,64 @@ impl Tracer {
         }
     }
 
-    /// Kill it without a chance to clean up: what is left of the recording.
-    pub fn kill(mut self) -> (TempDir, PathBuf) {
+    /// Kill it without a chance to clean up.
+    pub fn kill(mut self) {
         self.running.signal(libc::SIGKILL);
         self.running.wait();
-        (self.dir, self.recording)
     }
 
-    /// Stop it as Ctrl-C does, check its output for what holds of every run, and read its recording as connections.
-    pub fn stop(mut self) -> Run {
+    /// Stop it as Ctrl-C does: what it printed on stdout and on stderr.
+    pub fn stop(mut self) -> (String, String) {
         self.running.signal(libc::SIGINT);
         let status = self.running.wait();
         self.stdout.join().expect("reader");
         let stderr = self.stderr.join().expect("reader");
         assert!(status.success(), "{status}: {stderr}");
-        let text = std::mem::take(&mut self.lines.text.lock().expect("no panic while locked").0);
+        (std::mem::take(&mut self.lines.text.lock().expect("no panic while locked").0), stderr)
+    }
+}
+
+/// A live `trace --json --record`.
+pub struct Tracer {
+    live: Live,
+    dir: TempDir,
+    recording: PathBuf,
+}
+
+impl Tracer {
+    /// Start tracing everything in these namespaces; returns when nothing that happens from now on is missed.
+    pub fn start(namespaces: &[&Netns]) -> Self {
+        Self::start_with(namespaces, &[])
+    }
+
+    /// The same with further arguments.
+    pub fn start_with(namespaces: &[&Netns], args: &[&str]) -> Self {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let recording = dir.path().join("trace.rec");
+        let mut command = tcptrace();
+        command.args(["trace", "--json", "--netns", &netns_list(namespaces), "--record"]).arg(&recording);
+        Self { live: Live::start(&mut command, args), dir, recording }
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.live.pid()
+    }
+
+    /// See [`Live::wait_for`].
+    pub fn wait_for(&self, what: &str, wanted: impl FnMut(&Value) -> bool) -> Value {
+        self.live.wait_for(what, wanted)
+    }
+
+    /// Kill it without a chance to clean up: what is left of the recording.
+    pub fn kill(self) -> (TempDir, PathBuf) {
+        self.live.kill();
+        (self.dir, self.recording)
+    }
+
+    /// Stop it as Ctrl-C does, check its output for what holds of every run, and read its recording as connections.
+    pub fn stop(self) -> Run {
+        let (text, stderr) = self.live.stop();
         Run::new(text, stderr, self.dir, self.recording)
     }
 }

@@ -1,0 +1,323 @@
+//! Listeners under observation: `queues --json` and `trace --requests --json` beside the traffic, and the kernel's own word on both
+//! queues to hold them against.
+
+use std::{collections::BTreeMap, fs, sync::LazyLock};
+
+use serde_json::Value;
+
+use super::{
+    netns::Netns,
+    process,
+    run::{Run, brief, parse},
+    tracer::{Live, Tracer, netns_list, tcptrace, tier},
+    wait_until,
+};
+
+/// How a signal is served: by its hook, which sees everything or not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Served {
+    /// Every event passes the hook.
+    Exact,
+    /// A hook tells of some.
+    Partly,
+    /// No hook: counters at best.
+    No,
+}
+
+/// What `doctor` says of the tier under test: signal → how it is served.
+static SIGNALS: LazyLock<BTreeMap<String, Served>> = LazyLock::new(|| {
+    let output = process::run(tcptrace().args(["doctor", "--json", "--tier", &tier()]));
+    let report: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let signals = report["signals"].as_array().expect("signals").iter();
+    signals
+        .map(|s| {
+            let served = match s["hook"].as_str() {
+                None => Served::No,
+                Some(hook) if hook.starts_with("counters") => Served::No,
+                Some(_) if s["exact"] == true => Served::Exact,
+                Some(_) => Served::Partly,
+            };
+            (s["name"].as_str().expect("a name").to_owned(), served)
+        })
+        .collect()
+});
+
+/// How the tier under test serves `signal`.
+pub fn served(signal: &str) -> Served {
+    *SIGNALS.get(signal).unwrap_or_else(|| panic!("no signal {signal} in {:?}", *SIGNALS))
+}
+
+/// Is it served by a hook that sees every event?
+pub fn exact(signal: &str) -> bool {
+    served(signal) == Served::Exact
+}
+
+/// The signal that tells an outcome of a request, and whether it is told.
+fn outcome_is_told(outcome: &str) -> bool {
+    match outcome.split(':').next().expect("not empty") {
+        "queued" | "rst" | "synack_timeout" | "other" => served("half_open") != Served::No,
+        "completed" => served("accept_queue") != Served::No,
+        "syn_queue_full" | "accept_queue_full_syn" => served("syn_outcome") != Served::No,
+        "accept_queue_full_ack" => served("overflow") != Served::No,
+        // A tracepoint sees a cookie only when it comes back.
+        "cookie_sent" => exact("cookies"),
+        "cookie_completed" => served("cookies") != Served::No,
+        outcome => panic!("no outcome {outcome}"),
+    }
+}
+
+/// Is a count of `listener` objects told by a hook?
+fn count_is_told(name: &str) -> bool {
+    let signal = match name {
+        "syns" | "dropped.syn_queue_full" | "dropped.accept_queue_full_syn" | "dropped.other" => "syn_outcome",
+        "queued" | "dropped.rst" | "dropped.synack_timeout" => "half_open",
+        "completed" => "accept_queue",
+        "accepted" => "accept",
+        "cookies_sent" => return exact("cookies"),
+        "cookies_ok" => "cookies",
+        "fast_opens" => "fast_open",
+        "dropped.accept_queue_full_ack" => "overflow",
+        "migrated" => "migration",
+        "synack_retrans" => "synack_retransmit",
+        name => panic!("no count {name}"),
+    };
+    served(signal) != Served::No
+}
+
+/// Lengths of both queues of a listener: half-open requests, connections that wait for accept().
+pub type Depths = (u64, u64);
+
+/// What the kernel shows of the listener at `port`: `ss -tan state syn-recv`, `ss -ltn`.
+pub fn ss(ns: &Netns, port: u16) -> Depths {
+    let ask = |args: &[&str]| {
+        let output = process::run(ns.command("ss").args(args).args(["sport", "=", &format!(":{port}")]));
+        String::from_utf8(output.stdout).expect("text")
+    };
+    let half_open = ask(&["-Htan", "state", "syn-recv"]).lines().count() as u64;
+    let waiting = ask(&["-Hltn"])
+        .lines()
+        .map(|line| {
+            line.split_whitespace().nth(1).and_then(|n| n.parse::<u64>().ok()).unwrap_or_else(|| panic!("{line}"))
+        })
+        .sum();
+    (half_open, waiting)
+}
+
+/// The kernel's counter of this name in `/proc/net/netstat` of `ns`.
+pub fn counter(ns: &Netns, name: &str) -> u64 {
+    let text = ns.enter(|| fs::read_to_string("/proc/thread-self/net/netstat")).expect("procfs");
+    let lines: Vec<_> = text.lines().filter(|l| l.starts_with("TcpExt:")).collect();
+    let at = lines[0].split_whitespace().position(|n| n == name).unwrap_or_else(|| panic!("no counter {name}"));
+    lines[1].split_whitespace().nth(at).and_then(|v| v.parse().ok()).expect("a number")
+}
+
+/// CLOCK_MONOTONIC, as `mono_ns` has it.
+fn now() -> u64 {
+    let t = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    t.tv_sec as u64 * 1_000_000_000 + t.tv_nsec as u64
+}
+
+/// Both commands, watching one namespace.
+pub struct Watch<'a> {
+    ns: &'a Netns,
+    queues: Live,
+    tracer: Tracer,
+}
+
+impl<'a> Watch<'a> {
+    /// Nothing that happens to a listener in `ns` from now on is missed.
+    pub fn start(ns: &'a Netns) -> Self {
+        Self::start_with(ns, "100ms")
+    }
+
+    /// The same with another interval than a short one.
+    pub fn start_with(ns: &'a Netns, interval: &str) -> Self {
+        let mut command = tcptrace();
+        command.args(["queues", "--json", "--netns", &netns_list(&[ns]), "--interval", interval]);
+        let queues = Live::start(&mut command, &[]);
+        Self { ns, queues, tracer: Tracer::start_with(&[ns], &["--requests"]) }
+    }
+
+    /// The queues of the listener at `port` reach these lengths in the kernel, and the next whole interval ends with the same.
+    pub fn depths(&self, port: u16, half_open: u64, waiting: u64) {
+        let wanted = (half_open, waiting);
+        let mut seen = (0, 0);
+        let start = std::time::Instant::now();
+        while seen != wanted {
+            assert!(start.elapsed() < *super::DEADLINE, "{seen:?} in the kernel at {port}, not {wanted:?}");
+            seen = ss(self.ns, port);
+        }
+        let shown = self.after(port, now());
+        assert_eq!(shown, wanted, "shown at {port} against what ss shows");
+        assert_eq!(ss(self.ns, port), wanted, "the kernel went on meanwhile");
+    }
+
+    /// Lengths at the end of the first interval that was wholly read after `mono_ns`.
+    fn after(&self, port: u16, mono_ns: u64) -> Depths {
+        let (mut ends, mut shown) = (0, (0, 0));
+        self.queues.wait_for("an interval's end", |line| {
+            if line["type"] != "listener" || line["lport"] != port || line["mono_ns"].as_u64() < Some(mono_ns) {
+                return false;
+            }
+            // The first may have been read while it began.
+            ends += 1;
+            let len = |queue: &str| line[queue]["len"].as_u64().unwrap_or_else(|| panic!("{queue} in {line}"));
+            shown = (len("syn_queue"), len("accept_queue"));
+            ends == 2
+        });
+        shown
+    }
+
+    /// Wait until this kernel counter of the namespace has grown to `n`.
+    pub fn counted(&self, name: &str, n: u64) {
+        wait_until(&format!("{name} to be {n}"), || counter(self.ns, name) >= n);
+        assert_eq!(counter(self.ns, name), n, "{name}");
+    }
+
+    /// Wait until `trace` has printed `n` requests of `port` that end so; for outcomes that the tier tells.
+    pub fn told(&self, port: u16, outcome: &str, n: usize) {
+        if !outcome_is_told(outcome) {
+            return;
+        }
+        let mut found = 0;
+        self.tracer.wait_for(&format!("{n} × {outcome}"), |line| {
+            found += usize::from(line["type"] == "request" && line["lport"] == port && named(line) == outcome);
+            found == n
+        });
+    }
+
+    /// Stop both; what they said, checked for what holds of every run.
+    pub fn stop(self) -> Watched {
+        let (text, stderr) = self.queues.stop();
+        let watched = Watched { lines: parse(&text), text, run: self.tracer.stop() };
+        watched.check(&stderr);
+        watched
+    }
+}
+
+/// `OUTCOME` or `OUTCOME:DETAIL` of a request.
+pub fn named(request: &Value) -> String {
+    let outcome = request["outcome"].as_str().unwrap_or("unknown");
+    request["detail"].as_str().map_or_else(|| outcome.to_owned(), |detail| format!("{outcome}:{detail}"))
+}
+
+/// What `queues` and `trace --requests` said of the same.
+pub struct Watched {
+    text: String,
+    lines: Vec<Value>,
+    /// The trace.
+    pub run: Run,
+}
+
+impl Watched {
+    fn check(&self, stderr: &str) {
+        assert!(!stderr.contains("panicked") && !stderr.contains("RUST_BACKTRACE"), "{stderr}");
+        assert_eq!(self.lines.first().map(|l| &l["type"]), Some(&"start".into()), "{}", brief(&self.text));
+        let summary = self.summary();
+        assert_eq!((&summary["type"], &summary["lost"]), (&"summary".into(), &0.into()), "{}", brief(&self.text));
+        assert!(!self.lines.iter().any(|l| l["type"] == "loss"), "{}", brief(&self.text));
+        // As the tier claims: what hooks see whole must agree with the kernel's own counters; without, nothing is claimed.
+        let claims = ["syn_outcome", "half_open", "cookies", "accept_queue"].iter().any(|signal| exact(signal));
+        let expected = if claims { Some(Vec::new()) } else { None };
+        assert_eq!(summary["residual"].as_array().cloned(), expected, "{summary}\n{}", brief(&self.text));
+        for line in self.lines.iter().filter(|l| l["type"] == "listener") {
+            let fidelity = if claims { "exact" } else { "sampled" };
+            assert_eq!(line["fidelity"], fidelity, "{line}");
+            for queue in ["syn_queue", "accept_queue"] {
+                let queue = &line[queue];
+                assert!(queue["peak"].as_u64() >= queue["len"].as_u64(), "{line}");
+            }
+        }
+    }
+
+    /// The last line of `queues`.
+    pub fn summary(&self) -> &Value {
+        self.lines.last().expect("not empty")
+    }
+
+    /// `listener` objects of a port, in order.
+    pub fn listeners(&self, port: u16) -> Vec<&Value> {
+        let found: Vec<_> = self.lines.iter().filter(|l| l["type"] == "listener" && l["lport"] == port).collect();
+        assert!(!found.is_empty(), "no listener at {port} in {}", brief(&self.text));
+        found
+    }
+
+    /// `request` objects of a port, in order.
+    pub fn requests(&self, port: u16) -> Vec<&Value> {
+        self.run.of_type("request").filter(|r| r["lport"] == port).collect()
+    }
+
+    /// What became of each SYN at `port`, in order, against `PEER_PORT OUTCOME[:DETAIL] HALF_OPEN/WAITING` each: the lengths are those
+    /// right after the event. What the tier does not tell must not be there. A peer without a port of its own: `-`.
+    pub fn outcomes(&self, port: u16, wanted: &[&str]) {
+        let peers = !wanted.iter().any(|w| w.starts_with('-'));
+        let found: Vec<_> = self
+            .requests(port)
+            .into_iter()
+            .map(|r| {
+                let peer = if peers { r["rport"].to_string() } else { "-".to_owned() };
+                format!("{peer} {} {}/{}", named(r), r["syn_queue"]["len"], r["accept_queue"]["len"])
+            })
+            .collect();
+        let wanted: Vec<_> =
+            wanted.iter().filter(|w| outcome_is_told(w.split(' ').nth(1).expect("PEER OUTCOME DEPTHS"))).collect();
+        assert_eq!(found.iter().collect::<Vec<_>>(), wanted, "requests at {port}");
+    }
+
+    /// Sums over all intervals, by name (`dropped.rst`); every count that is not named must be 0. One that no hook tells is absent, or
+    /// concluded from the namespace's counters, named so, and right.
+    pub fn totals(&self, port: u16, wanted: &[(&str, u64)]) {
+        const NAMES: [&str; 15] = [
+            "syns",
+            "queued",
+            "completed",
+            "accepted",
+            "cookies_sent",
+            "cookies_ok",
+            "fast_opens",
+            "migrated",
+            "synack_retrans",
+            "dropped.syn_queue_full",
+            "dropped.accept_queue_full_syn",
+            "dropped.accept_queue_full_ack",
+            "dropped.rst",
+            "dropped.synack_timeout",
+            "dropped.other",
+        ];
+        assert!(wanted.iter().all(|(name, _)| NAMES.contains(name)), "{wanted:?}");
+        let lines = self.listeners(port);
+        for name in NAMES {
+            let n = wanted.iter().find(|(w, _)| *w == name).map_or(0, |(_, n)| *n);
+            let at = |line: &Value| match name.split_once('.') {
+                Some((outer, inner)) => line[outer][inner].as_u64(),
+                None => line[name].as_u64(),
+            };
+            let found: Vec<_> = lines.iter().filter_map(|line| at(line).map(|n| (n, line))).collect();
+            let sum: u64 = found.iter().map(|(n, _)| n).sum();
+            if count_is_told(name) {
+                assert_eq!(found.len(), lines.len(), "{name} is in every interval: {}", brief(&self.text));
+                assert_eq!(sum, n, "{name} at {port}: {}", brief(&self.text));
+                continue;
+            }
+            for (_, line) in &found {
+                let inferred = line["inferred"].as_array().is_some_and(|list| list.iter().any(|word| word == name));
+                assert!(inferred, "{name} comes from no hook: {line}");
+            }
+            assert!(found.is_empty() || sum == n, "{name} at {port}: {sum}, not {n}: {}", brief(&self.text));
+        }
+    }
+
+    /// Deepest both queues were at `port`. Where hooks see each event, exactly so; else what stood at the end of an interval at least.
+    pub fn peaks(&self, port: u16, half_open: u64, waiting: u64) {
+        for (queue, signal, wanted) in
+            [("syn_queue", "half_open", half_open), ("accept_queue", "accept_queue", waiting)]
+        {
+            let peak = self.listeners(port).iter().filter_map(|l| l[queue]["peak"].as_u64()).max();
+            if served(signal) == Served::No {
+                assert!(peak <= Some(wanted), "{queue} at {port}: {peak:?}, not {wanted}");
+            } else {
+                assert_eq!(peak, Some(wanted), "{queue} at {port}: {}", brief(&self.text));
+            }
+        }
+    }
+}
