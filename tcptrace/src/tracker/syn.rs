@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use tcptrace_common::{
     queue::{RequestEvent, depth, outcome},
-    record::{Head, SynAck, Tuple},
+    record::{Head, SynAck, Tuple, option},
 };
 
 use super::{Tracker, moves, requests::Entry};
@@ -143,6 +143,9 @@ impl Tracker {
                 if let Some(c) = self.table.get_mut(slot) {
                     enter_queue(c, ts);
                     c.notes.cookie |= by_cookie;
+                    if let Some(handshake) = c.handshake.as_mut().filter(|_| by_cookie) {
+                        handshake.options |= option::SYNCOOKIE;
+                    }
                 }
                 let id = self.table.get(slot).map_or(0, |c| c.id);
                 Told { id, ..known.as_ref().map_or_else(Told::default, Told::of) }
