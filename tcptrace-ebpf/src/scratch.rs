@@ -45,7 +45,8 @@ pub struct Scratch {
     /// 1: the record in `event` passed the filter and the token bucket.
     pub passed: u8,
     pub reserved: [u8; 6],
-    /// Request whose final ACK met a full accept queue, where such ACKs are answered with a RST; 0: none.
+    /// Request whose final ACK met a full accept queue, where such ACKs are answered with a RST; 0: none. Its end is next; on the
+    /// tracepoint tier that was just told, and the drop of the segment is next.
     pub overflown: u64,
     /// Kretprobes' arguments.
     pub stash: [Stash; function::COUNT],

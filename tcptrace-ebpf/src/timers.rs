@@ -122,6 +122,8 @@ pub fn request_cancelled(timer: *const u8) {
             }
             return;
         }
+        // Of a kernel that does not say why it drops a segment.
+        (*s).overflown = 0;
         let sk = listener_of(req);
         let young = if Probed::bits(req, bits!(num_timeout)) == 0 { -1 } else { 0 };
         let newborn = (*s).newborn;
@@ -135,6 +137,7 @@ pub fn request_cancelled(timer: *const u8) {
         let why = if Probed::ld::<u8>(sk, off!(state)) != tcp::LISTEN {
             outcome::LISTENER_CLOSED
         } else if d.accept > d.limit && half_open::aborts::<Probed>(sk) {
+            overflown(s, &l, sk, req);
             outcome::ABORTED
         } else {
             outcome::RST
@@ -143,6 +146,23 @@ pub fn request_cancelled(timer: *const u8) {
         if request::passes::<Probed>(&l, req) {
             emit::record(HALF_OPEN, |r| {
                 request::from_request::<Probed>(r, l.cookie, req, why);
+                d.write(r);
+            });
+        }
+    }
+}
+
+/// A final ACK that is answered with a RST: `kfree_skb` comes when the request is gone. Told here, so that it is told before the end.
+#[inline(always)]
+unsafe fn overflown(s: *mut Scratch, l: &Listener, sk: *const u8, req: *const u8) {
+    // SAFETY: this CPU's entry, a map entry; checked reads.
+    unsafe {
+        (*s).overflown = req as u64;
+        (*l.totals()).dropped[drop::ACCEPT_QUEUE_FULL_ACK] += 1;
+        if request::passes::<Probed>(l, req) {
+            let d = Depths::now::<Probed>(sk);
+            emit::record(OVERFLOW, |r| {
+                request::from_request::<Probed>(r, l.cookie, req, outcome::ACCEPT_QUEUE_FULL_ACK);
                 d.write(r);
             });
         }
@@ -274,13 +294,14 @@ pub fn listener_ready(sk: *const u8) {
     let Some(s) = scratch() else { return };
     // SAFETY: this CPU's entry and a listener.
     unsafe {
-        let Some(l) = Listener::of::<Typed>(ACCEPT_QUEUE, sk) else { return };
-        let d = Depths::now::<Typed>(sk);
-        l.peaks(d.syn, d.accept);
+        // The marks of a listener that is not wanted must not fall to the next.
         let (by_cookie, newborn, moved) = ((*s).cookie_child, (*s).newborn, (*s).moved_child);
         (*s).cookie_child = 0;
         (*s).moved_child = 0;
         (*s).newborn = 0;
+        let Some(l) = Listener::of::<Typed>(ACCEPT_QUEUE, sk) else { return };
+        let d = Depths::now::<Typed>(sk);
+        l.peaks(d.syn, d.accept);
         if moved != 0 {
             in_queue(ACCEPT_QUEUE, &l, moved, outcome::COMPLETED, d);
         } else if by_cookie != 0 {
@@ -320,6 +341,13 @@ pub fn refused(sk: *const u8, skb: *const u8) {
     // SAFETY: a typed socket and segment.
     unsafe {
         if sock::state(sk) != tcp::LISTEN {
+            return;
+        }
+        if let Some(s) = scratch()
+            && (*s).overflown != 0
+        {
+            // This one was told by its request's end.
+            (*s).overflown = 0;
             return;
         }
         let Some(l) = Listener::of::<Typed>(OVERFLOW, sk) else { return };
