@@ -19,8 +19,14 @@ mod open;
 mod options;
 #[path = "live/process.rs"]
 mod process;
+#[path = "live/queues/half_open.rs"]
+mod queues_half_open;
 #[path = "live/queues/handshake.rs"]
 mod queues_handshake;
+#[path = "live/queues/overflow.rs"]
+mod queues_overflow;
+#[path = "live/queues/syn_queue.rs"]
+mod queues_syn_queue;
 #[path = "live/recording.rs"]
 mod recording;
 #[path = "live/refusals.rs"]

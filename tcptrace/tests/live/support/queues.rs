@@ -9,7 +9,9 @@ use super::{
     netns::Netns,
     process,
     run::{Run, brief, parse},
+    segment::flag::{ACK, SYN},
     tracer::{Live, Tracer, netns_list, tcptrace, tier},
+    tun::{Peer, Tun},
     wait_until,
 };
 
@@ -78,7 +80,6 @@ fn count_is_told(name: &str) -> bool {
         "fast_opens" => "fast_open",
         "dropped.accept_queue_full_ack" => "overflow",
         "migrated" => "migration",
-        "synack_retrans" => "synack_retransmit",
         name => panic!("no count {name}"),
     };
     served(signal) != Served::No
@@ -264,10 +265,23 @@ impl Watched {
         assert_eq!(found.iter().collect::<Vec<_>>(), wanted, "requests at {port}");
     }
 
+    /// Growth of a counter of the namespace over all intervals, as `queues` shows it.
+    pub fn grown(&self, name: &str) -> u64 {
+        self.lines.iter().filter(|l| l["type"] == "netns").filter_map(|l| l["counters"][name].as_u64()).sum()
+    }
+
+    /// SYN-ACKs sent again at the only listener of the namespace, over all intervals. How many depends on the time that the test takes:
+    /// as many as segments that the kernel says it sent again, where nothing else was.
+    pub fn synacks(&self, port: u16) -> u64 {
+        let sum = self.listeners(port).iter().map(|l| l["synack_retrans"].as_u64().expect("a count")).sum();
+        assert_eq!(sum, self.grown("RetransSegs"), "{}", brief(&self.text));
+        sum
+    }
+
     /// Sums over all intervals, by name (`dropped.rst`); every count that is not named must be 0. One that no hook tells is absent, or
     /// concluded from the namespace's counters, named so, and right.
     pub fn totals(&self, port: u16, wanted: &[(&str, u64)]) {
-        const NAMES: [&str; 15] = [
+        const NAMES: [&str; 14] = [
             "syns",
             "queued",
             "completed",
@@ -276,7 +290,6 @@ impl Watched {
             "cookies_ok",
             "fast_opens",
             "migrated",
-            "synack_retrans",
             "dropped.syn_queue_full",
             "dropped.accept_queue_full_syn",
             "dropped.accept_queue_full_ack",
@@ -320,4 +333,24 @@ impl Watched {
             }
         }
     }
+}
+
+/// Peers at these ports, each half-open at the listener at `port`: their SYNs were answered, in this order.
+pub fn half_open(tun: &Tun, port: u16, peers: std::ops::Range<u16>) -> Vec<Peer> {
+    peers
+        .map(|from| {
+            let mut peer = tun.peer(from);
+            peer.meets(port);
+            peer.send(SYN, b"");
+            peer.expect(SYN | ACK);
+            peer
+        })
+        .collect()
+}
+
+/// The kernel sends `peer` its SYN-ACK again.
+pub fn expect_again(peer: &mut Peer) {
+    // As if it had not come the first time.
+    peer.ack = peer.ack.wrapping_sub(1);
+    peer.expect(SYN | ACK);
 }
