@@ -18,7 +18,7 @@ mod modules;
 mod report;
 
 use std::{
-    fs,
+    env, fs,
     path::{Path, PathBuf},
     process::Stdio,
     sync::Mutex,
@@ -56,8 +56,8 @@ const CONNECTIONS: u32 = 2000;
 const SYNS: u32 = 20_000;
 /// Guests at the same time.
 const PARALLEL: usize = 2;
-/// Tests that rest on who accepted a connection; they run with every tier.
-const ACCEPT_TESTS: &str = "process:: start:: accept tfo trap2 trap5 quick_normal quick_ipv6";
+/// Tests that rest on hooks of which there are several kinds: on who accepted a connection, on queues. They run with every tier.
+const TIER_TESTS: &str = "process:: start:: accept tfo trap2 trap5 quick_normal quick_ipv6 queues_";
 
 /// Run the live tests on the kernel called `name`, or on all; counts of everything.
 ///
@@ -152,10 +152,12 @@ fn runs(expect: Expect, tcptrace: &Path, filter: &[String]) -> Vec<Run> {
             image::TESTS
         ),
     };
-    let mut runs = vec![run("auto", &filter.join(" "))];
-    if filter.is_empty() {
-        runs.extend(["kprobe", "tracepoint"].map(|tier| run(tier, ACCEPT_TESTS)));
+    if !filter.is_empty() {
+        let tiers = env::var("TCPTRACE_TEST_TIER").unwrap_or_else(|_| "auto".to_owned());
+        return tiers.split(',').map(|tier| run(tier, &filter.join(" "))).collect();
     }
+    let mut runs = vec![run("auto", "")];
+    runs.extend(["kprobe", "tracepoint"].map(|tier| run(tier, TIER_TESTS)));
     runs
 }
 

@@ -12,7 +12,7 @@
 //! | SyncookiesRecv | `cookie_v4/v6_check`, before the child is made | cookies that became connections; not comparable where a child could not be made |
 //! | EmbryonicRsts | `tcp_check_req`: RST, SYN in the window, abort on overflow | RSTs |
 //! | PassiveOpens | `tcp_create_openreq_child`: every child, phantoms too | completed + phantoms |
-//! | `sk_drops` | every `tcp_listendrop` of one listener | as ListenDrops |
+//! | `sk_drops` | every `tcp_listendrop` of one listener, and every segment that `tcp_check_req` lets go | as ListenDrops; not comparable where half-open requests met such segments |
 //!
 //! SyncookiesFailed and TCPDeferAcceptDrop pass no hook.
 
@@ -73,6 +73,16 @@ pub(super) struct Moment {
     pub sums: Sums,
     /// Nothing happened between the reading of the two.
     pub rest: bool,
+}
+
+/// What `sk_drops` of a listener should have grown by. None: requests met segments that `tcp_v4_rcv` and `tcp_v6_rcv` count there
+/// and no hook does: a RST, a refused final ACK, a SYN that came again (each is counted here otherwise), data before TCP_DEFER_ACCEPT's
+/// time is up (its SYN-ACK is sent again).
+pub(super) fn listener_drops(t: &ListenerTotals) -> Option<u64> {
+    let met = t.dropped[drop::ACCEPT_QUEUE_FULL_ACK] + t.dropped[drop::RST] + t.synack_retrans;
+    let mut sums = Sums::default();
+    sums.add(t);
+    (met == 0).then(|| sums.listen_drops())
 }
 
 /// What a namespace's counters should have grown by between two moments, for those that `signals` see exactly.
@@ -151,6 +161,21 @@ mod tests {
         let got = compared(&counters, sums, &all());
         assert_eq!(got.len(), 7, "one is zero on both sides: {got:?}");
         assert!(got.iter().all(|(_, kernel, ours)| kernel == ours), "{got:?}");
+    }
+
+    #[test]
+    fn a_listeners_drops_are_claimed_unless_requests_met_segments() {
+        let mut totals: ListenerTotals = zerocopy::FromZeros::new_zeroed();
+        totals.dropped[drop::SYN_QUEUE_FULL] = 2;
+        totals.dropped[drop::ACCEPT_QUEUE_FULL_SYN] = 3;
+        assert_eq!(listener_drops(&totals), Some(5));
+        for met in [drop::ACCEPT_QUEUE_FULL_ACK, drop::RST] {
+            let mut totals = totals;
+            totals.dropped[met] = 1;
+            assert_eq!(listener_drops(&totals), None);
+        }
+        totals.synack_retrans = 1;
+        assert_eq!(listener_drops(&totals), None);
     }
 
     #[test]

@@ -54,7 +54,7 @@ struct Known {
     group: Option<u64>,
     closed: Option<Closed>,
     /// `sk_drops`, and ours, when reconciling began.
-    drops: Option<(u32, u64)>,
+    drops: Option<(u32, ListenerTotals)>,
 }
 
 /// A listener that was closed: as it was then.
@@ -170,12 +170,10 @@ impl Queues {
         }
         let claimed = self.exact.syn_outcome && self.exact.overflow;
         for (&cookie, known) in &mut self.listeners {
-            let Some(sample) = known.sample.filter(|_| claimed) else { continue };
-            let mut sums = Sums::default();
-            known.told.iter().for_each(|t| sums.add(t));
-            let ours = sums.listen_drops();
-            let (base, before) = *known.drops.get_or_insert((sample.drops, ours));
-            let (kernel, ours) = (u64::from(sample.drops.wrapping_sub(base)), ours.saturating_sub(before));
+            let (Some(sample), Some(told)) = (known.sample.filter(|_| claimed), known.told) else { continue };
+            let (base, before) = *known.drops.get_or_insert((sample.drops, told));
+            let kernel = u64::from(sample.drops.wrapping_sub(base));
+            let Some(ours) = audit::listener_drops(&difference(&told, Some(&before))) else { continue };
             if kernel != 0 || ours != 0 {
                 let counter = "sk_drops".to_owned();
                 residual.push(Residual { netns: sample.tuple.netns, counter, listener: Some(cookie), kernel, ours });
