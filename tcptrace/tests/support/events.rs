@@ -270,8 +270,15 @@ impl<'a> Line<'a> {
     }
 
     fn stats(&self, head: Head) -> ListenerStats {
-        let names =
-            ["syn_queue_full", "accept_queue_full_syn", "accept_queue_full_ack", "rst", "synack_timeout", "other"];
+        let names = [
+            "syn_queue_full",
+            "accept_queue_full_syn",
+            "accept_queue_full_ack",
+            "rst",
+            "synack_timeout",
+            "other",
+            "listener_closed",
+        ];
         let mut totals = ListenerTotals {
             syns: self.number("syns"),
             queued: self.number("queued"),

@@ -178,7 +178,7 @@ fn listeners_and_their_namespace() {
         cookies_sent: Some(0),
         cookies_ok: Some(0),
         fast_opens: Some(0),
-        dropped: [Some(0), Some(1), Some(2), Some(0), Some(0), Some(0)],
+        dropped: [Some(0), Some(1), Some(2), Some(0), Some(0), Some(0), Some(0)],
         synack_retrans: Some(1),
         migrated: Some(0),
         held_back: 4,
@@ -191,7 +191,7 @@ fn listeners_and_their_namespace() {
         inferred: vec![],
     };
     let sampled = Listening {
-        dropped: [None, Some(7), None, None, None, None],
+        dropped: [None, Some(7), None, None, None, None, None],
         inferred: vec!["dropped.accept_queue_full_syn"],
         ..Listening::default()
     };

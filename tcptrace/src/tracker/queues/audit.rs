@@ -145,7 +145,7 @@ mod tests {
             phantoms: 2,
             cookies_sent: 4,
             cookies_ok: 3,
-            dropped: [7, 0, 0, 6, 9, 0],
+            dropped: [7, 0, 0, 6, 9, 0, 0],
             by_rule: 1,
         };
         let counters = [
@@ -180,7 +180,7 @@ mod tests {
 
     #[test]
     fn what_is_counted_elsewhere_too_is_not_claimed() {
-        let sums = Sums { cookies_sent: 4, cookies_ok: 2, dropped: [0, 1, 1, 0, 0, 0], ..Sums::default() };
+        let sums = Sums { cookies_sent: 4, cookies_ok: 2, dropped: [0, 1, 1, 0, 0, 0, 0], ..Sums::default() };
         let counters = [("TCPReqQFullDoCookies", 5), ("SyncookiesRecv", 3), ("ListenDrops", 3), ("ListenOverflows", 2)];
         assert_eq!(
             compared(&counters, sums, &all()),

@@ -32,7 +32,7 @@ fn quiet() -> Listening {
         completed: Some(0),
         accepted: Some(0),
         cookies_sent: Some(0),
-        dropped: [Some(0); 6],
+        dropped: [Some(0); 7],
         sources: Some(0),
         exact: true,
         ..Listening::default()
@@ -59,7 +59,7 @@ fn tour(t: &mut QueuesText<Vec<u8>>) {
         accepted: Some(117),
         cookies_sent: Some(17_000),
         cookies_ok: Some(3),
-        dropped: [Some(0), Some(33), Some(12), Some(4), Some(9), Some(0)],
+        dropped: [Some(0), Some(33), Some(12), Some(4), Some(9), Some(0), Some(0)],
         synack_retrans: Some(870),
         sources: Some(15_211),
         // 33 SYNs, and 12 final ACKs that are counted twice.
@@ -76,7 +76,7 @@ fn tour(t: &mut QueuesText<Vec<u8>>) {
     let sampled = Listening {
         syns: None,
         cookies_sent: Some(40),
-        dropped: [None, Some(7), Some(0), Some(0), Some(0), None],
+        dropped: [None, Some(7), Some(0), Some(0), Some(0), None, Some(0)],
         sk_drops: Some(9),
         accept_queue: depth(9, 11, 10),
         limited_by: Some(LimitedBy::Backlog),
