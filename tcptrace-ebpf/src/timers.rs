@@ -209,7 +209,7 @@ pub fn request_expires(timer: *const u8) {
         (*s).expired_listener = sk as u64;
         // Most are sent again and started again. In a flood no copies are made that would be held back anyway.
         (*s).expired.addr = 0;
-        if filter::looks_at_ends() || !request::is_exhausted() {
+        if !request::are_unwanted() && (filter::looks_at_ends() || !request::is_exhausted()) {
             request::from_request::<Probed>(&raw mut (*s).expired, Probed::cookie(sk), req, outcome::SYNACK_TIMEOUT);
         }
     }
@@ -236,6 +236,9 @@ pub fn request_expired() {
         let Some(l) = Listener::of::<Probed>(program, sk) else { return };
         half_open::count(&l, why);
         let event = &raw mut (*s).expired;
+        if request::are_unwanted() {
+            return;
+        }
         if (*event).addr == 0 {
             (*l.totals()).held_back += 1;
         } else if request::segment_passes(&l, &(*event).tuple) {

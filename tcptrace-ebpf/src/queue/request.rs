@@ -272,6 +272,12 @@ pub fn has_token(l: &Listener) -> bool {
     false
 }
 
+/// Are no records of single requests wanted at all?
+#[inline(always)]
+pub fn are_unwanted() -> bool {
+    REQUEST_ALLOWANCE.load() == 0
+}
+
 /// Are no tokens left at the moment? Takes none.
 #[inline(always)]
 pub fn is_exhausted() -> bool {

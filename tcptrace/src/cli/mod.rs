@@ -102,7 +102,7 @@ pub struct Queues {
     pub wanted: Wanted,
     /// How often listeners are read.
     pub interval: Duration,
-    /// Records of single half-open requests a second.
+    /// Records of single half-open requests a second; 0: none.
     pub request_rate: u64,
 }
 
@@ -152,7 +152,10 @@ pub fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Option<Config>
         Command::Conns(c) => Config::Show(Box::new(connections(Records::Connections, c)?)),
         Command::Queues(q) => {
             let mut show = show_config(Records::Queues, q.show)?;
-            show.queues = Queues { wanted: Wanted::Only, interval: q.interval, ..show.queues };
+            let recorded = show.queues.request_rate;
+            // Single requests are not shown: the kernel's totals say all. A recording may be asked for them later.
+            let request_rate = if show.record.is_some() { recorded } else { 0 };
+            show.queues = Queues { wanted: Wanted::Only, interval: q.interval, request_rate };
             if q.once {
                 show.count = Some(1);
             }

@@ -111,7 +111,9 @@ fn flood(syncookies: &str, backlog: i32) -> Outcome {
     let (victim, peer) = namespaces(syncookies);
     let (queues, conns) = (dir.path().join("queues"), dir.path().join("conns"));
     let to = SocketAddr::new(VICTIM.into(), PORT);
-    let tracers = [start(&["queues", "--json"], &victim, &queues), start(&["conns", "--json"], &victim, &conns)];
+    let recording = dir.path().join("queues.rec");
+    let recorded = ["queues", "--json", "--record", recording.to_str().expect("UTF-8")];
+    let tracers = [start(&recorded, &victim, &queues), start(&["conns", "--json"], &victim, &conns)];
     let listener = Sock::listen(&victim, to, backlog);
     // From here on whole intervals are seen, and the namespace's counters at their begin.
     wait_until("an interval of the listener", || {

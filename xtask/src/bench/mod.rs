@@ -56,8 +56,8 @@ pub struct Options {
     /// Connections of the storm, from two threads.
     #[arg(long, default_value_t = 40_000)]
     connections: u32,
-    /// SYNs of a flood, from two threads.
-    #[arg(long, default_value_t = 200_000)]
+    /// SYNs of a flood, from two threads. Few enough to be sent before the first SYN-ACK is sent again, a second later.
+    #[arg(long, default_value_t = 60_000)]
     syns: u32,
     /// Only these subjects (and nothing attached), by their names in the tables.
     #[arg(long, value_delimiter = ',')]
