@@ -153,8 +153,9 @@ impl Sampler {
         if !first {
             self.listeners.begin(ended.wrapping_add(1))?;
         }
-        let after = self.listeners.read(ended)?;
+        // Not later than the last look at the totals: what is older is in them.
         let now = monotonic();
+        let after = self.listeners.read(ended)?;
         let interval = fact::Interval {
             interval_us: if first { 0 } else { now.saturating_sub(self.last) / 1000 },
             exact: self.exact,
