@@ -63,7 +63,7 @@ fn a_stale_syn() {
     watch.depths(8202, 1, 0);
     peer.send_at(500_001, answer.seq + 1, ACK, b"");
     watch.depths(8202, 0, 1);
-    drop(listener.accept());
+    let server = listener.accept();
     watch.depths(8202, 0, 0);
 
     let mut peer = tun.peer(40203);
@@ -77,6 +77,7 @@ fn a_stale_syn() {
     watch.depths(8202, 0, 0);
     watch.counted("EmbryonicRsts", 1);
     let again = tcp_counter(&ns, "RetransSegs");
+    drop(server);
     let watched = watch.stop();
     watched.outcomes(8202, &["40202 queued 1/0", "40202 completed 0/1", "40203 queued 1/0", "40203 rst 0/0"]);
     watched.totals(
