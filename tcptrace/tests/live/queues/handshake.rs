@@ -14,6 +14,8 @@ fn a_request_joins_its_connection() {
     let ns = Netns::new();
     let watch = Watch::start(&ns);
     let listener = Sock::listen(&ns, local(8101), 4);
+    // What the kernel counts is compared from here on.
+    watch.depths(8101, 0, 0);
     let client = Sock::connected(&ns, local(8101));
     let peer = client.local().port();
     watch.told(8101, "completed", 1);
