@@ -1,6 +1,8 @@
 //! Signals: what we want to know, each with its hook candidates, best first. The first whose programs all load and attach wins; the
 //! others leave nothing behind, and why they were refused is kept for `doctor`.
 
+use std::collections::HashMap;
+
 use aya::{
     Btf,
     programs::{BtfTracePoint, FEntry, FExit, KProbe, Program, ProgramError},
@@ -62,7 +64,7 @@ pub struct Cost {
 }
 
 /// Kinds of hooks, best first. A signal takes the best candidate that works; a tier other than the first passes better ones over.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Tier {
     /// fentry and fexit: the least overhead, typed arguments.
     #[default]
@@ -121,6 +123,14 @@ impl Hook {
             | Self::Kretprobe(name) => name,
         }
     }
+
+    fn kind(self) -> Tier {
+        match self {
+            Self::Fentry(_) | Self::Fexit(_) => Tier::Fentry,
+            Self::Kprobe(_) | Self::Kretprobe(_) => Tier::Kprobe,
+            Self::Tracepoint(_) => Tier::Tracepoint,
+        }
+    }
 }
 
 /// `fentry:` and what is hooked, once each.
@@ -147,6 +157,8 @@ pub(super) struct Attacher<'a> {
     /// None of a better tier.
     pub tier: Tier,
     attached: Vec<(Object, &'static str)>,
+    /// Kinds of hooks that the kernel refuses altogether, and why: it would say the same of one program after the other.
+    refused: HashMap<Tier, String>,
 }
 
 impl<'a> Attacher<'a> {
@@ -157,7 +169,7 @@ impl<'a> Attacher<'a> {
         prototypes: &'a Prototypes,
         tier: Tier,
     ) -> Self {
-        Self { objects, globals, btf, prototypes, tier, attached: Vec::new() }
+        Self { objects, globals, btf, prototypes, tier, attached: Vec::new(), refused: HashMap::new() }
     }
 
     /// Attach the best candidates of the signals about queues. Those that tracepoints serve are hot hooks: they are tried last, and only
@@ -291,6 +303,11 @@ impl<'a> Attacher<'a> {
                 return Ok(Err(one_of(candidate, target, refusal)));
             }
         }
+        for part in candidate.parts {
+            if let Some(reason) = self.refused.get(&part.hook.kind()) {
+                return Ok(Err(one_of(candidate, part.hook.target(), reason.clone())));
+            }
+        }
         self.objects.open(candidate.object, self.globals, self.btf)?;
         let before = self.attached.len();
         for part in candidate.parts {
@@ -318,7 +335,12 @@ impl<'a> Attacher<'a> {
             Err(error) => {
                 // It may be loaded and not attached.
                 detach(program);
-                Err(why::reason(&error))
+                let reason = why::reason(&error);
+                // Tracepoints are what everything rests on: their refusals are told one by one.
+                if part.hook.kind() < Tier::Tracepoint && why::is_of_the_kind(&error) {
+                    self.refused.insert(part.hook.kind(), reason.clone());
+                }
+                Err(reason)
             }
         })
     }

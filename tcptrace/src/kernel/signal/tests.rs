@@ -14,11 +14,7 @@ fn candidates_are_in_order_and_whole() {
         for candidate in wanted.candidates {
             assert!(!candidate.parts.is_empty(), "{}: {candidate}", wanted.name);
             for part in candidate.parts {
-                let kind = match part.hook {
-                    Hook::Fentry(_) | Hook::Fexit(_) => Tier::Fentry,
-                    Hook::Kprobe(_) | Hook::Kretprobe(_) => Tier::Kprobe,
-                    Hook::Tracepoint(_) => Tier::Tracepoint,
-                };
+                let kind = part.hook.kind();
                 // A better tier may need a tracepoint beside its own hooks, never the other way round.
                 assert!(kind == candidate.tier || kind == Tier::Tracepoint, "{}: {candidate}", wanted.name);
                 assert!(!part.hot || kind == Tier::Tracepoint, "{} is not passed by other work", part.program);
