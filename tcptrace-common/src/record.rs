@@ -305,6 +305,16 @@ pub struct Bound {
     pub reserved: [u16; 3],
 }
 
+/// [`kind::TIME_WAIT_END`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct TimeWaitEnd {
+    /// `from` is the state that the timewait socket stood for.
+    pub head: Head,
+    /// How long before `head.ts` it was, nanoseconds: some hooks know only later that a stopped timer was not set again.
+    pub late_ns: u64,
+}
+
 /// [`kind::ACCEPTED`], [`kind::ACTOR`], [`kind::HOLDER`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]

@@ -73,10 +73,11 @@ pub struct Scratch {
     /// The request whose timer runs, and its listener.
     pub expired_listener: u64,
     pub expired: RequestEvent,
-    /// Timewait socket whose timer was cancelled, its cookie and its state.
+    /// Timewait socket whose timer was cancelled, its cookie, its state, and when.
     pub tw: u64,
     pub tw_cookie: u64,
     pub tw_state: u64,
+    pub tw_ts: u64,
 }
 
 #[map]

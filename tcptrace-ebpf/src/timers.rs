@@ -409,6 +409,7 @@ pub fn timewait_cancelled(timer: *const u8) {
             (*s).tw = tw as u64;
             (*s).tw_cookie = cookie;
             (*s).tw_state = u64::from(state);
+            (*s).tw_ts = h::bpf_ktime_get_ns();
             pending(1);
         }
     }
@@ -452,7 +453,7 @@ unsafe fn flush(s: *mut Scratch) {
         if (*s).tw != 0 {
             (*s).tw = 0;
             pending(-1);
-            time_wait::ended((*s).tw_cookie, (*s).tw_state as u8, false);
+            time_wait::ended_at((*s).tw_cookie, (*s).tw_state as u8, (*s).tw_ts);
         }
     }
 }

@@ -2,7 +2,9 @@
 
 use serde::de::DeserializeOwned;
 use tcptrace_common::queue::{Listen, ListenerSample, ListenerStats, RequestEvent};
-use tcptrace_common::record::{self, Bound, Child, Closed, Established, Head, MiniSocket, Open, Owned, Socket, SynAck};
+use tcptrace_common::record::{
+    self, Bound, Child, Closed, Established, Head, MiniSocket, Open, Owned, Socket, SynAck, TimeWaitEnd,
+};
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
 use crate::frame::fact;
@@ -29,7 +31,7 @@ pub enum Event<'a> {
     RequestEvent(&'a RequestEvent),
     Listen(&'a Listen),
     TimeWaitBegin(&'a Head),
-    TimeWaitEnd(&'a Head),
+    TimeWaitEnd(&'a TimeWaitEnd),
     Socket(&'a Socket),
     Holder(&'a Owned),
     Request(&'a MiniSocket),
@@ -92,7 +94,7 @@ pub fn decode(record: &[u8]) -> Result<Event<'_>, Error> {
         record::kind::REQUEST_EVENT => Event::RequestEvent(cast(record)?),
         record::kind::LISTEN => Event::Listen(cast(record)?),
         record::kind::TIME_WAIT_BEGIN => Event::TimeWaitBegin(head),
-        record::kind::TIME_WAIT_END => Event::TimeWaitEnd(head),
+        record::kind::TIME_WAIT_END => Event::TimeWaitEnd(cast(record)?),
         record::kind::SOCKET => Event::Socket(cast(record)?),
         record::kind::HOLDER => Event::Holder(cast(record)?),
         record::kind::REQUEST => Event::Request(cast(record)?),

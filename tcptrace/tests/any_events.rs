@@ -11,7 +11,7 @@ use tcptrace_common::{
     queue::{Listen, ListenerSample, ListenerStats, RequestEvent},
     record::{
         Bound, Child, Closed, Counters, Established, Handshake, Head, MiniSocket, Open, Owned, Owner, Socket, SynAck,
-        Tuple,
+        TimeWaitEnd, Tuple,
     },
 };
 use zerocopy::FromZeros;
@@ -128,7 +128,7 @@ fn feed(tracker: &mut Tracker, any: &Any, out: &mut Checker) {
             ..RequestEvent::default()
         }),
         32 => &Event::TimeWaitBegin(&head),
-        33 => &Event::TimeWaitEnd(&head),
+        33 => &Event::TimeWaitEnd(&TimeWaitEnd { head, late_ns: any.addr }),
         34 => &Event::Listen(&Listen { open: Open { head, tuple, owner }, backlog: 1, somaxconn: 2 }),
         35 => &Event::Listener(&ListenerSample { head, tuple, group: any.addr, ..ListenerSample::default() }),
         36 => &Event::ListenerStats(&ListenerStats { head, ..ListenerStats::new_zeroed() }),

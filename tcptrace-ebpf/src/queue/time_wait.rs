@@ -3,7 +3,7 @@
 use aya_ebpf::helpers::generated as h;
 use tcptrace_common::{
     offsets::ABSENT,
-    record::{Head, flag, kind},
+    record::{Head, TimeWaitEnd, flag, kind},
     settings::program::TIME_WAIT as PROGRAM,
     state as tcp,
 };
@@ -14,10 +14,11 @@ use crate::{
     memory::{self, Memory},
 };
 
+/// All of `head` but its time.
 #[inline(always)]
-fn tell(cookie: u64, kind: u8, from: u8, to: u8, flags: u16) {
-    // SAFETY: the slot is a `Head`.
-    emit::record::<Head>(PROGRAM, |head| unsafe {
+unsafe fn fill(head: *mut Head, cookie: u64, kind: u8, from: u8, to: u8, flags: u16) {
+    // SAFETY: the caller's.
+    unsafe {
         (*head).sock = cookie;
         (*head).kind = kind;
         (*head).from = from;
@@ -25,7 +26,13 @@ fn tell(cookie: u64, kind: u8, from: u8, to: u8, flags: u16) {
         (*head).err = 0;
         (*head).seq = 0;
         (*head).flags = flags | flag::SEQ_ABSENT;
-    });
+    }
+}
+
+#[inline(always)]
+fn tell_begin(cookie: u64, from: u8, to: u8) {
+    // SAFETY: the slot is a `Head`.
+    emit::record(PROGRAM, |head| unsafe { fill(head, cookie, kind::TIME_WAIT_BEGIN, from, to, 0) });
 }
 
 /// Entry of `tcp_time_wait`: `to` is TIME_WAIT, or FIN_WAIT2 for an orphan. A namespace that has as many timewait sockets as it
@@ -39,7 +46,7 @@ pub fn begins<M: Memory>(sk: *const u8, to: u8) {
         }
         let cookie = M::cookie(sk);
         if cookie != 0 {
-            tell(cookie, kind::TIME_WAIT_BEGIN, M::ld(sk, off!(state)), to, 0);
+            tell_begin(cookie, M::ld(sk, off!(state)), to);
         }
     }
 }
@@ -88,11 +95,32 @@ pub fn killed<M: Memory>(tw: *const u8) {
 /// A timewait socket began, seen by its timer; the state that it follows is not known.
 #[inline(always)]
 pub fn began(cookie: u64, state: u8) {
-    tell(cookie, kind::TIME_WAIT_BEGIN, 0, state, 0);
+    tell_begin(cookie, 0, state);
 }
 
 /// A timewait socket is gone.
 #[inline(always)]
 pub fn ended(cookie: u64, state: u8, expired: bool) {
-    tell(cookie, kind::TIME_WAIT_END, state, tcp::CLOSE, if expired { flag::EXPIRED } else { 0 });
+    // SAFETY: the slot is a `TimeWaitEnd`.
+    emit::record(PROGRAM, |r: *mut TimeWaitEnd| unsafe {
+        fill(
+            &raw mut (*r).head,
+            cookie,
+            kind::TIME_WAIT_END,
+            state,
+            tcp::CLOSE,
+            if expired { flag::EXPIRED } else { 0 },
+        );
+        (*r).late_ns = 0;
+    });
+}
+
+/// A timewait socket was gone before its time at `ts`; only now it is known that it did not go on.
+#[inline(always)]
+pub fn ended_at(cookie: u64, state: u8, ts: u64) {
+    // SAFETY: the slot is a `TimeWaitEnd`.
+    emit::record(PROGRAM, |r: *mut TimeWaitEnd| unsafe {
+        fill(&raw mut (*r).head, cookie, kind::TIME_WAIT_END, state, tcp::CLOSE, 0);
+        (*r).late_ns = h::bpf_ktime_get_ns().saturating_sub(ts);
+    });
 }

@@ -17,6 +17,7 @@ use crate::{
     kernel::{
         doctor::{Report, Verdict},
         load::{KernelFilter, Settings},
+        monotonic,
         signal::Tier,
     },
     pipeline::{self, Gate, Messages, Records, Stop, Tape, say},
@@ -249,7 +250,7 @@ fn doctor(json: bool, tier: Tier, color: bool) -> Result<ExitCode> {
         let real = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
         let mut ts = Vec::new();
         Stamp::default().write(&mut ts, real.tv_sec * 1_000_000_000 + real.tv_nsec);
-        report.json(&String::from_utf8_lossy(&ts), live::monotonic()) + "\n"
+        report.json(&String::from_utf8_lossy(&ts), monotonic()) + "\n"
     } else {
         report.text(color)
     };

@@ -1,6 +1,7 @@
-//! bpf(2) where aya has no call for it: batch look-ups, single updates and deletions, run statistics.
+//! bpf(2) where aya has no call for it: batch look-ups, single updates and deletions, iterators, run statistics.
 
 use std::{
+    fs::File,
     io,
     os::fd::{AsFd, AsRawFd as _, FromRawFd as _, OwnedFd},
 };
@@ -9,7 +10,10 @@ const MAP_LOOKUP_ELEM: libc::c_long = 1;
 const MAP_UPDATE_ELEM: libc::c_long = 2;
 const MAP_DELETE_ELEM: libc::c_long = 3;
 const MAP_LOOKUP_BATCH: libc::c_long = 24;
+const LINK_CREATE: libc::c_long = 28;
 const ENABLE_STATS: libc::c_long = 32;
+const ITER_CREATE: libc::c_long = 33;
+const TRACE_ITER: u32 = 28;
 
 /// The members of `union bpf_attr` for one element.
 #[repr(C)]
@@ -34,6 +38,26 @@ struct Batch {
     flags: u64,
 }
 
+/// The member `link_create`.
+#[derive(Default)]
+#[repr(C)]
+struct LinkCreate {
+    program_fd: u32,
+    target_fd: u32,
+    attach_type: u32,
+    flags: u32,
+    iter_info: u64,
+    iter_info_len: u32,
+    reserved: u32,
+}
+
+/// The member `iter_create`.
+#[repr(C)]
+struct IterCreate {
+    link_fd: u32,
+    flags: u32,
+}
+
 /// The member `enable_stats`.
 #[repr(C)]
 struct EnableStats {
@@ -44,6 +68,13 @@ fn call<T>(command: libc::c_long, attr: &mut T) -> io::Result<i32> {
     // SAFETY: every caller hands over what bpf(2) documents for its command, with buffers that outlive the call.
     let result = unsafe { libc::syscall(libc::SYS_bpf, command, core::ptr::from_mut(attr), size_of::<T>()) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result as i32) }
+}
+
+/// As [`call`], for commands that return a new descriptor.
+fn descriptor<T>(command: libc::c_long, attr: &mut T) -> io::Result<OwnedFd> {
+    let fd = call(command, attr)?;
+    // SAFETY: a new descriptor that nobody else knows.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 fn element(map: &impl AsFd, key: u64, value: u64) -> Element {
@@ -118,7 +149,17 @@ pub(super) fn for_each(map: &impl AsFd, words: usize, mut entry: impl FnMut(u64,
 
 /// Let the kernel count runs and run times of all programs for as long as the descriptor is open.
 pub(super) fn run_statistics() -> io::Result<OwnedFd> {
-    let fd = call(ENABLE_STATS, &mut EnableStats { kind: 0 })?;
-    // SAFETY: a new descriptor that nobody else knows.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+    descriptor(ENABLE_STATS, &mut EnableStats { kind: 0 })
+}
+
+/// Attach an iterator's program. aya gives an iterator's link away only together with its file, but one link serves every
+/// namespace.
+pub(super) fn link_iterator(program: impl AsFd) -> io::Result<OwnedFd> {
+    let program_fd = program.as_fd().as_raw_fd() as u32;
+    descriptor(LINK_CREATE, &mut LinkCreate { program_fd, attach_type: TRACE_ITER, ..LinkCreate::default() })
+}
+
+/// A new run of an iterator, to be read.
+pub(super) fn run_iterator(link: &OwnedFd) -> io::Result<File> {
+    descriptor(ITER_CREATE, &mut IterCreate { link_fd: link.as_raw_fd() as u32, flags: 0 }).map(File::from)
 }

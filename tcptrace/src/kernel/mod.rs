@@ -27,3 +27,11 @@ pub mod snapshot;
 mod symbols;
 
 pub use error::Error;
+
+/// CLOCK_MONOTONIC in nanoseconds, as `bpf_ktime_get_ns`.
+#[must_use]
+pub fn monotonic() -> u64 {
+    use rustix::time::{ClockId, clock_gettime};
+    let t = clock_gettime(ClockId::Monotonic);
+    t.tv_sec as u64 * 1_000_000_000 + t.tv_nsec as u64
+}

@@ -11,10 +11,7 @@ use std::{
     time::Duration,
 };
 
-use rustix::{
-    thread::LinkNameSpaceType,
-    time::{ClockId, clock_gettime},
-};
+use rustix::thread::LinkNameSpaceType;
 use tcptrace_common::{
     queue::{ListenerSample, ListenerStats, ListenerTotals},
     record::{Head, kind},
@@ -22,9 +19,10 @@ use tcptrace_common::{
 use zerocopy::{FromBytes as _, IntoBytes as _};
 
 use super::{
-    Error, counters,
+    Error, bpf, counters,
     listeners::{Listeners, Totals},
     load::Settings,
+    monotonic,
     objects::Objects,
     snapshot,
 };
@@ -250,15 +248,9 @@ impl Sampler {
     }
 }
 
-/// CLOCK_MONOTONIC, nanoseconds.
-fn monotonic() -> u64 {
-    let t = clock_gettime(ClockId::Monotonic);
-    t.tv_sec as u64 * 1_000_000_000 + t.tv_nsec as u64
-}
-
 /// Run the iterator. Its program stops it with EAGAIN behind the last listener: what follows are all connections of the host.
 fn read(link: &OwnedFd) -> io::Result<Vec<u8>> {
-    let mut file: File = snapshot::open(link)?;
+    let mut file: File = bpf::run_iterator(link)?;
     let mut bytes = Vec::new();
     match file.read_to_end(&mut bytes) {
         Err(e) if e.kind() != io::ErrorKind::WouldBlock => Err(e),

@@ -8,7 +8,7 @@ use std::{
     collections::{BTreeMap, HashSet},
     fs::File,
     io::{self, Read as _},
-    os::fd::{AsFd as _, AsRawFd as _, FromRawFd as _, OwnedFd},
+    os::fd::{AsFd as _, OwnedFd},
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     time::{Duration, Instant},
@@ -18,7 +18,7 @@ use aya::{Btf, Ebpf, programs::Iter};
 use tcptrace_common::record::{Head, MiniSocket, Owned, Socket, kind};
 use zerocopy::FromBytes as _;
 
-use super::Error;
+use super::{Error, bpf};
 use crate::frame::{Frames, fact};
 
 /// The iterators, loaded and ready to run in any thread.
@@ -51,30 +51,6 @@ impl Taken {
             _ => true,
         }
     }
-}
-
-const BPF_LINK_CREATE: libc::c_long = 28;
-const BPF_ITER_CREATE: libc::c_long = 33;
-const BPF_TRACE_ITER: u32 = 28;
-
-/// `link_create` of `union bpf_attr`.
-#[derive(Default)]
-#[repr(C)]
-struct LinkCreate {
-    program_fd: u32,
-    target_fd: u32,
-    attach_type: u32,
-    flags: u32,
-    iter_info: u64,
-    iter_info_len: u32,
-    reserved: u32,
-}
-
-/// `iter_create` of `union bpf_attr`.
-#[repr(C)]
-struct IterCreate {
-    link_fd: u32,
-    flags: u32,
 }
 
 /// Two readings of the kernel's tick counter this far apart tell its rate among 100, 250, 300 and 1000.
@@ -168,34 +144,12 @@ pub(super) fn link(ebpf: &mut Ebpf, btf: &Btf, program: &'static str, target: &s
     let failed = |e| Error::load("loading the iterator for the start snapshot", e);
     iter.load(target, btf).map_err(failed)?;
     let program = iter.fd().map_err(failed)?;
-    // aya gives an iterator's link away only together with its file, but one link serves every namespace.
-    let attr = LinkCreate {
-        program_fd: program.as_fd().as_raw_fd() as u32,
-        attach_type: BPF_TRACE_ITER,
-        ..LinkCreate::default()
-    };
-    bpf(BPF_LINK_CREATE, &attr).map_err(|e| Error::load("attaching an iterator", e))
-}
-
-/// bpf(2) with a command that returns a new descriptor.
-fn bpf<T>(command: libc::c_long, attr: &T) -> io::Result<OwnedFd> {
-    // SAFETY: `attr` is what bpf(2) documents for this command, and outlives the call.
-    let fd = unsafe { libc::syscall(libc::SYS_bpf, command, core::ptr::from_ref(attr), size_of::<T>()) };
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: a new descriptor that nobody else knows.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
-}
-
-/// A new run of an iterator, to be read.
-pub(super) fn open(link: &OwnedFd) -> io::Result<File> {
-    bpf(BPF_ITER_CREATE, &IterCreate { link_fd: link.as_raw_fd() as u32, flags: 0 }).map(File::from)
+    bpf::link_iterator(program.as_fd()).map_err(|e| Error::load("attaching an iterator", e))
 }
 
 /// Run an iterator once.
 fn read(link: &OwnedFd) -> io::Result<Vec<u8>> {
-    let mut file = open(link)?;
+    let mut file = bpf::run_iterator(link)?;
     let mut bytes = Vec::new();
     file.read_to_end(&mut bytes)?;
     Ok(bytes)

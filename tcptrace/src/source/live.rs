@@ -26,6 +26,7 @@ use crate::{
         cgroup::Cgroups,
         facts::{self, Facts},
         load::{self, Loaded, Settings},
+        monotonic,
         ring::Merge,
     },
 };
@@ -248,13 +249,6 @@ impl Source for Live {
             self.phase = Phase::Stopping;
         }
     }
-}
-
-/// CLOCK_MONOTONIC in nanoseconds, as `bpf_ktime_get_ns`.
-#[must_use]
-pub fn monotonic() -> u64 {
-    let t = clock_gettime(ClockId::Monotonic);
-    t.tv_sec as u64 * SECOND + t.tv_nsec as u64
 }
 
 /// CLOCK_REALTIME minus CLOCK_MONOTONIC: the pair with the shortest distance between its two readings of three.

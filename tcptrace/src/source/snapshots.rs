@@ -14,7 +14,7 @@ use std::{
 use crate::{
     frame::{Frames, fact},
     kernel::{
-        Error,
+        Error, monotonic,
         snapshot::{Iterators, Taken},
     },
 };
@@ -152,7 +152,7 @@ fn spawn(iterators: Arc<Iterators>, netns: Vec<u32>, which: Which) -> Result<Run
             let taken = match which {
                 Which::Again { after } => {
                     std::thread::sleep(after);
-                    iterators.again(&netns, super::live::monotonic())
+                    iterators.again(&netns, monotonic())
                 }
                 Which::Start => iterators.take(&netns),
             };

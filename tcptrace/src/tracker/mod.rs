@@ -175,7 +175,7 @@ impl Tracker {
             Event::Cgroup(fact) => self.processes.cgroup(fact),
             Event::RequestEvent(r) => self.request_event(r, out),
             Event::TimeWaitBegin(head) => self.time_wait_begin(head, out),
-            Event::TimeWaitEnd(head) => self.time_wait_end(head, out),
+            Event::TimeWaitEnd(r) => self.time_wait_end(r, out),
             Event::Listener(r) => self.listener_sample(r),
             Event::ListenerStats(r) => self.queues.stats(r),
             Event::Netns(_, fact) => self.queues.netns(fact),
@@ -265,8 +265,8 @@ fn time(event: &Event<'_>) -> u64 {
         | Event::ResetReceived(h)
         | Event::Retransmit(h)
         | Event::Error(h)
-        | Event::TimeWaitBegin(h)
-        | Event::TimeWaitEnd(h) => h.ts,
+        | Event::TimeWaitBegin(h) => h.ts,
+        Event::TimeWaitEnd(r) => r.head.ts,
         Event::Open(r) => r.head.ts,
         Event::Child(r) => r.head.ts,
         Event::Established(r) => r.head.ts,

@@ -1,6 +1,6 @@
 //! TIME_WAIT, where hooks see its begin and its end: the remnant keeps the number of its connection.
 
-use tcptrace_common::record::{Head, MiniSocket, Tuple, flag};
+use tcptrace_common::record::{Head, MiniSocket, TimeWaitEnd, Tuple, flag};
 
 use super::{Tracker, remnants::Kept, requests::Entry};
 use crate::model::{Observer, State};
@@ -25,10 +25,11 @@ impl Tracker {
     }
 
     /// A timewait socket is gone.
-    pub(super) fn time_wait_end(&mut self, head: &Head, out: &mut impl Observer) {
+    pub(super) fn time_wait_end(&mut self, r: &TimeWaitEnd, out: &mut impl Observer) {
         self.remnants.heard = true;
-        let expired = head.flags & flag::EXPIRED != 0;
-        if let Some(remnant) = self.remnants.end(head.sock, head.ts, expired) {
+        let expired = r.head.flags & flag::EXPIRED != 0;
+        let ts = r.head.ts.saturating_sub(r.late_ns);
+        if let Some(remnant) = self.remnants.end(r.head.sock, ts, expired) {
             out.time_wait(&remnant);
         }
     }

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use crate::support::{
     netns::Netns,
+    now,
     process::me,
     run::{arrow, brief},
     segment::flag::{ACK, FIN, SYN},
@@ -21,12 +22,6 @@ const SERVER: &str = "server SYN_RECV ESTABLISHED CLOSE_WAIT LAST_ACK CLOSE end=
 const ESTABLISHED: u8 = 1;
 const SYN_SENT: u8 = 2;
 const SYN_RECV: u8 = 3;
-
-/// CLOCK_MONOTONIC, as `mono_ns` has it.
-fn now() -> u64 {
-    let t = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-    t.tv_sec as u64 * 1_000_000_000 + t.tv_nsec as u64
-}
 
 /// Carry a few bytes both ways and close, the client first.
 fn talk(ns: &Netns, Pair { listener: _listener, client, server }: Pair) {

@@ -15,7 +15,7 @@ use tcptrace_common::{
     queue::{Listen, ListenerSample, ListenerStats, ListenerTotals, RequestEvent, Window, depth, outcome},
     record::{
         Bound, Child, Closed, Counters, Established, Handshake, Head, MiniSocket, Open, Owned, Owner, Socket, SynAck,
-        Tuple, flag, kind, option,
+        TimeWaitEnd, Tuple, flag, kind, option,
     },
 };
 use zerocopy::{FromZeros, Immutable, IntoBytes};
@@ -109,6 +109,7 @@ pub fn push(frames: &mut Frames, numbers: &mut Numbers, line: &str) {
         kind::SYNACK_RETRANSMIT => {
             &SynAck { head, tuple: line.tuple(), retrans: line.number("retrans") as u32, reserved: 0 }
         }
+        kind::TIME_WAIT_END => &TimeWaitEnd { head, late_ns: line.number("late") * 1000 },
         kind::REQUEST | kind::TIME_WAIT => {
             &MiniSocket { head, tuple: line.tuple(), retrans: line.number("retrans") as u32, reserved: 0 }
         }

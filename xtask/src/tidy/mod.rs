@@ -95,6 +95,10 @@ fn check(name: &Path, text: &str) -> Vec<String> {
             say(number, format!("`{path}` is a directory of one machine"));
         }
     }
+    // A failed golden's proposal.
+    if name.extension().is_some_and(|extension| extension == "new") {
+        say(1, "accept it or remove it".to_owned());
+    }
     if name.extension().is_some_and(|extension| extension == "rs") {
         let count = text.lines().count();
         if count > MAX_LINES {
@@ -183,6 +187,7 @@ mod tests {
     fn each_rule_names_file_and_line() {
         for (name, text, expected) in [
             ("a.rs", "fn main() {}\n".to_owned(), "a.rs:1: a module opens"),
+            ("a.snap.new", "x\n".to_owned(), "a.snap.new:1: accept"),
             ("a.rs", format!("//! A.\n{}\n", "x();\n".repeat(600)), "a.rs:602: 602 lines"),
             ("a.rs", format!("//! A.\n    {})\n", UNFINISHED[0]), "a.rs:2: `to"),
             ("a.rs", format!("//! A.\n// {}: later\n", UNFINISHED[3]), "a.rs:2: `FIX"),

@@ -46,6 +46,14 @@ pub struct Look {
     pub header: bool,
 }
 
+impl Look {
+    fn follow_terminal(&mut self) {
+        if self.follow {
+            self.width = terminal_width().or(self.width);
+        }
+    }
+}
+
 /// Place of the process in a line.
 const PROCESS: usize = 1;
 /// From this width on lines have everything.
@@ -397,9 +405,7 @@ impl<W: Write> Sink for Text<W> {
     fn summary(&mut self, _: u64, _: &Summary) {}
 
     fn flush(&mut self, last: bool) -> Result<()> {
-        if self.look.follow {
-            self.look.width = terminal_width().or(self.look.width);
-        }
+        self.look.follow_terminal();
         self.out.flush(last)
     }
 }

@@ -15,7 +15,6 @@ use super::{
     Look, cells,
     format::{Clock, duration},
     row::{Column, Cut, Row, Tone},
-    terminal_width,
 };
 use crate::{
     error::Result,
@@ -424,9 +423,7 @@ impl<W: Write> Sink for QueuesText<W> {
     fn summary(&mut self, _: u64, _: &Summary) {}
 
     fn flush(&mut self, last: bool) -> Result<()> {
-        if self.look.follow {
-            self.look.width = terminal_width().or(self.look.width);
-        }
+        self.look.follow_terminal();
         self.out.flush(last)
     }
 }

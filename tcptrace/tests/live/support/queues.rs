@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::{
     netns::Netns,
-    process,
+    now, process,
     run::{Run, brief, parse},
     segment::flag::{ACK, SYN},
     tracer::{Live, Tracer, netns_list, tcptrace, tier},
@@ -111,12 +111,6 @@ pub fn counter(ns: &Netns, name: &str) -> u64 {
     let lines: Vec<_> = text.lines().filter(|l| l.starts_with("TcpExt:")).collect();
     let at = lines[0].split_whitespace().position(|n| n == name).unwrap_or_else(|| panic!("no counter {name}"));
     lines[1].split_whitespace().nth(at).and_then(|v| v.parse().ok()).expect("a number")
-}
-
-/// CLOCK_MONOTONIC, as `mono_ns` has it.
-fn now() -> u64 {
-    let t = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-    t.tv_sec as u64 * 1_000_000_000 + t.tv_nsec as u64
 }
 
 /// Both commands, watching one namespace.

@@ -179,7 +179,7 @@ impl Run {
 }
 
 /// Does a hook tell of half-open requests in this trace?
-pub fn half_open_is_served(lines: &[Value]) -> bool {
+fn half_open_is_served(lines: &[Value]) -> bool {
     lines[0]["signals"].get("half_open").is_some_and(|hook| hook != "none")
 }
 
