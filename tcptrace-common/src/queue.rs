@@ -37,11 +37,19 @@ pub mod outcome {
     pub const LISTENER_CLOSED: u8 = 13;
     /// `tcp_abort_on_overflow`: the final ACK met a full accept queue and was answered with a RST; the request is gone.
     pub const ABORTED: u8 = 14;
+    /// An ICMP error about its SYN-ACK ended the request.
+    pub const ICMP_ERROR: u8 = 15;
+    /// A connection in the accept queue moved to another listener of its SO_REUSEPORT group: `child` is its cookie, `addr` that
+    /// listener's.
+    pub const CHILD_MIGRATED: u8 = 16;
 }
 
 /// Indexes into [`ListenerTotals::dropped`].
 pub mod drop {
-    #![expect(missing_docs, reason = "each is the outcome of the same name; RST includes aborts on overflow")]
+    #![expect(
+        missing_docs,
+        reason = "each is the outcome of the same name; RST includes aborts on overflow, OTHER ICMP errors"
+    )]
     pub const SYN_QUEUE_FULL: usize = 0;
     pub const ACCEPT_QUEUE_FULL_SYN: usize = 1;
     pub const ACCEPT_QUEUE_FULL_ACK: usize = 2;
@@ -120,7 +128,7 @@ pub const WAIT_BUCKETS: usize = 32;
 /// Registers of the estimator of distinct sources (HyperLogLog, 128 registers: 9 % standard error).
 pub const SOURCE_REGISTERS: usize = 128;
 
-/// Counts of one listener since the programs were attached, 288 bytes. In the kernel map: of one CPU.
+/// Counts of one listener since the programs were attached, 296 bytes. In the kernel map: of one CPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct ListenerTotals {
@@ -154,6 +162,9 @@ pub struct ListenerTotals {
     pub by_rule: u64,
     /// Children that were made and lost the race for their request, which PassiveOpens counts too.
     pub phantoms: u64,
+    /// Segments that half-open requests did not take, each counted in the listener's `sk_drops`: RSTs, refused final ACKs, SYNs that
+    /// came again, segments outside the window, ACKs that TCP_DEFER_ACCEPT ignores.
+    pub not_taken: u64,
 }
 
 /// High-water marks of one interval, 144 bytes.
@@ -231,8 +242,8 @@ pub struct ListenerSample {
 const _: () = {
     assert!(size_of::<RequestEvent>() == 128);
     assert!(size_of::<Listen>() == 136);
-    assert!(size_of::<ListenerTotals>() == 288);
+    assert!(size_of::<ListenerTotals>() == 296);
     assert!(size_of::<Window>() == 144);
-    assert!(size_of::<ListenerStats>() == 456);
+    assert!(size_of::<ListenerStats>() == 464);
     assert!(size_of::<ListenerSample>() == 120);
 };

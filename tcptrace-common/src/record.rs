@@ -315,7 +315,19 @@ pub struct TimeWaitEnd {
     pub late_ns: u64,
 }
 
-/// [`kind::ACCEPTED`], [`kind::ACTOR`], [`kind::HOLDER`].
+/// [`kind::ACCEPTED`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Accepted {
+    /// `from` is the socket's state; `sock` is 0 where a Fast Open child has no cookie yet.
+    pub head: Head,
+    /// The process.
+    pub owner: Owner,
+    /// Kernel address of the socket: as [`Child`] has it.
+    pub addr: u64,
+}
+
+/// [`kind::ACTOR`], [`kind::HOLDER`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Owned {

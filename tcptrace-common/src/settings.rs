@@ -97,7 +97,8 @@ pub mod program {
     pub const FAST_OPEN: usize = 13;
     pub const MIGRATION: usize = 14;
     pub const TIME_WAIT: usize = 15;
-    pub const COUNT: usize = 16;
+    pub const NOT_TAKEN: usize = 16;
+    pub const COUNT: usize = 17;
 }
 
 /// Loss counters of one CPU.

@@ -65,8 +65,28 @@ fn hash_add_exit(ctx: FExitContext) -> i32 {
 fn queue_drop_exit(ctx: FExitContext) -> i32 {
     if ctx.ret::<u64>().is_ok_and(|unlinked| unlinked & 0xff != 0) {
         half_open::dropped::<Typed>(ctx.arg(0), ctx.arg(1), ctx.arg::<u64>(2) & 0xff != 0);
+    } else {
+        half_open::not_dropped();
     }
     0
+}
+
+#[fentry(function = "tcp_req_err")]
+fn req_err(ctx: FEntryContext) -> i32 {
+    half_open::icmp_error::<Typed>(ctx.arg(0), ctx.arg::<u64>(1) as u32, ctx.arg::<u64>(2) & 0xff != 0);
+    0
+}
+
+#[fexit(function = "tcp_check_req")]
+fn check_req_exit(ctx: FExitContext) -> i32 {
+    if ctx.ret::<u64>() == Ok(0) {
+        half_open::not_taken::<Typed>(ctx.arg(0), at(ctx.arg(4)));
+    }
+    0
+}
+
+const fn at(address: u64) -> *const u8 {
+    address as *const u8
 }
 
 #[fexit(function = "inet_reqsk_clone")]

@@ -106,10 +106,34 @@ fn queue_drop(ctx: ProbeContext) -> u32 {
 
 #[kretprobe(function = "__inet_csk_reqsk_queue_drop")]
 fn queue_drop_exit(ctx: RetProbeContext) -> u32 {
-    if let Some([sk, req, from_timer]) = kept(function::QUEUE_DROP)
-        && ctx.ret::<u64>() & 0xff != 0
+    match kept(function::QUEUE_DROP) {
+        Some([sk, req, from_timer]) if ctx.ret::<u64>() & 0xff != 0 => {
+            half_open::dropped::<Probed>(at(sk), at(req), from_timer & 0xff != 0);
+        }
+        _ => half_open::not_dropped(),
+    }
+    0
+}
+
+#[kprobe(function = "tcp_req_err")]
+fn req_err(ctx: ProbeContext) -> u32 {
+    let arg = |n: usize| ctx.arg::<u64>(n).unwrap_or(0);
+    half_open::icmp_error::<Probed>(at(arg(0)), arg(1) as u32, arg(2) & 0xff != 0);
+    0
+}
+
+#[kprobe(function = "tcp_check_req")]
+fn check_req(ctx: ProbeContext) -> u32 {
+    keep(function::CHECK_REQ, &ctx, [0, 4, 4]);
+    0
+}
+
+#[kretprobe(function = "tcp_check_req")]
+fn check_req_exit(ctx: RetProbeContext) -> u32 {
+    if let Some([sk, lost_race, _]) = kept(function::CHECK_REQ)
+        && ctx.ret::<u64>() == 0
     {
-        half_open::dropped::<Probed>(at(sk), at(req), from_timer & 0xff != 0);
+        half_open::not_taken::<Probed>(at(sk), at(lost_race));
     }
     0
 }

@@ -29,6 +29,10 @@ pub static SLOTS: Array<PerSocket> = Array::with_max_entries(tcptrace_common::se
 #[btf_map]
 pub static STORE: SkStorage<PerSocket> = SkStorage::new();
 
+/// Marks the listeners that are sampled: what walks through it meets them and nothing else.
+#[btf_map]
+pub static LISTENING: SkStorage<u32> = SkStorage::new();
+
 /// Wanted network namespaces.
 #[map]
 pub static NETNS: HashMap<u32, u8> = HashMap::with_max_entries(1024, 0);

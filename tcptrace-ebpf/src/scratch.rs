@@ -25,7 +25,8 @@ pub mod function {
     pub const COOKIE_SOCK: usize = 6;
     pub const FASTOPEN: usize = 7;
     pub const CLONE: usize = 8;
-    pub const COUNT: usize = 9;
+    pub const CHECK_REQ: usize = 9;
+    pub const COUNT: usize = 10;
 }
 
 /// Values of [`Scratch::outcome`] that are no outcomes.
@@ -50,6 +51,8 @@ pub struct Scratch {
     /// Request whose final ACK met a full accept queue, where such ACKs are answered with a RST; 0: none. Its end is next; on the
     /// tracepoint tier that was just told, and the drop of the segment is next.
     pub overflown: u64,
+    /// Request that an ICMP error ends; 0: none. Its end is next.
+    pub failed: u64,
     /// Kretprobes' arguments.
     pub stash: [Stash; function::COUNT],
     /// Child that `event` is about, from the moment when it is in the accept queue; 0: none.

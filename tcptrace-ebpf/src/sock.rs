@@ -91,7 +91,7 @@ pub fn flags(sk: *const u8, tp: *const u8) -> u16 {
         let dead = (sock_flags & 1) as u16;
         let done = ((sock_flags >> 1) & 1) as u16;
         let mut flags = shutdown | (done * flag::DONE) | (dead * flag::DEAD);
-        if ld::<u64>(sk, off!(socket)) == 0 {
+        if ld::<u64>(tp, off!(socket)) == 0 {
             flags |= flag::NO_SOCKET;
         }
         if (ld_or::<u32>(tp, off!(linger2), 0) as i32) < 0 {
@@ -103,13 +103,13 @@ pub fn flags(sk: *const u8, tp: *const u8) -> u16 {
 
 /// Has the socket's network namespace as many TIME_WAIT sockets as it may have? `tw_refcount` counts them, plus one.
 #[inline(always)]
-pub fn time_wait_full(sk: *const u8) -> bool {
+pub fn time_wait_full(tp: *const u8) -> bool {
     if off!(tw_count) == ABSENT || off!(tw_max) == ABSENT {
         return false;
     }
     // SAFETY: `skc_net` is set for a socket's whole life.
     unsafe {
-        let net: *const u8 = ld(sk, off!(net));
+        let net: *const u8 = ld(tp, off!(net));
         ld::<u32>(net, off!(tw_count)) > ld::<u32>(net, off!(tw_max))
     }
 }
@@ -218,7 +218,7 @@ pub unsafe fn counters(sk: *const u8, tp: *const u8, p: *mut Counters) {
 pub unsafe fn describe(sk: *const u8, tp: *const u8, lport: u16, state: u8, r: *mut Socket) {
     // SAFETY: `r` points into a ring slot or onto the stack.
     unsafe {
-        tuple(sk, lport, &raw mut (*r).tuple);
+        tuple(tp, lport, &raw mut (*r).tuple);
         handshake(sk, tp, &raw mut (*r).handshake);
         counters(sk, tp, &raw mut (*r).counters);
         (*r).syn_queue = 0;
@@ -227,7 +227,7 @@ pub unsafe fn describe(sk: *const u8, tp: *const u8, lport: u16, state: u8, r: *
             (*r).counters.unsent = ld(sk, off!(max_ack_backlog));
             (*r).syn_queue = ld_or(tp, off!(qlen), 0);
         }
-        (*r).inode = inode(sk);
+        (*r).inode = inode(tp);
         (*r).jiffies = h::bpf_jiffies64() as u32;
         let (sent, received): (u32, u32) = (ld_or(tp, off!(lsndtime), 0), ld_or(tp, off!(lrcvtime), 0));
         (*r).active = if (sent.wrapping_sub(received) as i32) > 0 { sent } else { received };

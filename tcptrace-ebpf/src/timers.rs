@@ -20,7 +20,7 @@ use crate::{
     emit, filter,
     listeners::{self, Listener},
     maps::{REQSK_TIMER, TW_TIMER, bits, off},
-    memory::{Memory, Probed, Typed},
+    memory::{self, Memory, Probed, Typed},
     queue::{
         accept_queue, half_open,
         request::{self, Depths},
@@ -310,6 +310,8 @@ pub fn listener_ready(sk: *const u8) {
         let Some(l) = Listener::of::<Typed>(ACCEPT_QUEUE, sk) else { return };
         let d = Depths::now::<Typed>(sk);
         l.peaks(d.syn, d.accept);
+        // One that was let go before any listener woke up for it is still remembered.
+        let (by_cookie, newborn, moved) = (own(sk, by_cookie), own(sk, newborn), own(sk, moved));
         if moved != 0 {
             in_queue(ACCEPT_QUEUE, &l, moved, outcome::COMPLETED, d);
         } else if by_cookie != 0 {
@@ -319,6 +321,20 @@ pub fn listener_ready(sk: *const u8) {
             (*l.totals()).fast_opens += 1;
             in_queue(FAST_OPEN, &l, newborn, outcome::FAST_OPEN, d);
         }
+    }
+}
+
+/// The child if it is at the listener's port, 0 otherwise.
+#[inline(always)]
+unsafe fn own(sk: *const u8, child: u64) -> u64 {
+    if child == 0 {
+        return 0;
+    }
+    // SAFETY: a listener; checked reads.
+    unsafe {
+        let same_port = Typed::ld::<u16>(sk, off!(num)) == Probed::ld::<u16>(child as *const u8, off!(num));
+        let same_net = memory::netns::<Typed>(sk) == memory::netns::<Probed>(child as *const u8);
+        if same_port && same_net { child } else { 0 }
     }
 }
 

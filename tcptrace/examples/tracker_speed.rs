@@ -10,7 +10,7 @@ use tcptrace::{
     tracker::Tracker,
 };
 use tcptrace_common::record::{
-    Child, Closed, Counters, Established, Handshake, Head, Open, Owned, Owner, Tuple, flag, kind,
+    Accepted, Child, Closed, Counters, Established, Handshake, Head, Open, Owner, Tuple, flag, kind,
 };
 use zerocopy::IntoBytes;
 
@@ -106,7 +106,8 @@ fn push(frames: &mut Frames, step: u64, n: u64, ts: u64) {
             let head = head(0, kind::ESTABLISHED, 2, 1, 2, 0);
             frames.push(0, Established { head, tuple: client, handshake }.as_bytes());
         }
-        4 => frames.push(0, Owned { head: head(1, kind::ACCEPTED, 1, 1, 3, 0), owner: process(2) }.as_bytes()),
+        4 => frames
+            .push(0, Accepted { head: head(1, kind::ACCEPTED, 1, 1, 3, 0), owner: process(2), addr: 0 }.as_bytes()),
         5 => frames.push(0, head(0, kind::STATE, 1, 4, 3, BOTH).as_bytes()),
         6 => frames.push(0, head(1, kind::STATE, 1, 8, 4, flag::RCV_SHUTDOWN | flag::DONE).as_bytes()),
         7 => frames.push(0, head(1, kind::STATE, 8, 9, 5, BOTH | flag::DONE).as_bytes()),

@@ -3,7 +3,7 @@
 use serde::de::DeserializeOwned;
 use tcptrace_common::queue::{Listen, ListenerSample, ListenerStats, RequestEvent};
 use tcptrace_common::record::{
-    self, Bound, Child, Closed, Established, Head, MiniSocket, Open, Owned, Socket, SynAck, TimeWaitEnd,
+    self, Accepted, Bound, Child, Closed, Established, Head, MiniSocket, Open, Owned, Socket, SynAck, TimeWaitEnd,
 };
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
@@ -19,7 +19,7 @@ pub enum Event<'a> {
     Established(&'a Established),
     Closed(&'a Closed),
     Bound(&'a Bound),
-    Accepted(&'a Owned),
+    Accepted(&'a Accepted),
     Actor(&'a Owned),
     Destroyed(&'a Head),
     ResetSent(&'a Head),

@@ -10,8 +10,8 @@ use tcptrace::{
 use tcptrace_common::{
     queue::{Listen, ListenerSample, ListenerStats, RequestEvent},
     record::{
-        Bound, Child, Closed, Counters, Established, Handshake, Head, MiniSocket, Open, Owned, Owner, Socket, SynAck,
-        TimeWaitEnd, Tuple,
+        Accepted, Bound, Child, Closed, Counters, Established, Handshake, Head, MiniSocket, Open, Owned, Owner, Socket,
+        SynAck, TimeWaitEnd, Tuple,
     },
 };
 use zerocopy::FromZeros;
@@ -97,7 +97,7 @@ fn feed(tracker: &mut Tracker, any: &Any, out: &mut Checker) {
         1 => &Event::Child(&Child { head, tuple, addr: any.addr }),
         2 => &Event::Established(&Established { head, tuple, handshake }),
         3 => &Event::Closed(&Closed { head, counters, ..Closed::default() }),
-        4 => &Event::Accepted(&Owned { head, owner }),
+        4 => &Event::Accepted(&Accepted { head, owner, addr: any.addr }),
         5 => &Event::Actor(&Owned { head, owner }),
         6 => &Event::Destroyed(&head),
         7 => &Event::ResetSent(&head),

@@ -3,6 +3,8 @@
 //! They need root, iproute2, curl, nginx, and libbpf-tools' `tcpstates`. Every connection is asserted whole: its states in
 //! order, its process, its role, how it ended, who closed first, its byte counts. Tests named `quick_…` are the fastest.
 
+#[path = "live/queues/agreement.rs"]
+mod agreement;
 #[path = "live/cgroup.rs"]
 mod cgroup;
 #[path = "live/close.rs"]

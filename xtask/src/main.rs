@@ -18,6 +18,7 @@ mod apt;
 mod bench;
 mod bpf;
 mod docs;
+mod empty;
 mod flood;
 mod load;
 mod netns;
@@ -71,6 +72,8 @@ enum Task {
     Flood(flood::Options),
     /// Start and cancel kernel timers at a steady rate, and print one JSON line about it.
     Timers(timers::Options),
+    /// Hold programs that do nothing at the tracepoints where tcptrace's run, until Ctrl-C.
+    Empty,
     /// Measure what tracing costs, beside tcpstates, tcplife and bpftrace.
     Bench(bench::Options),
     /// Run the live tests on other kernels, emulated.
@@ -99,6 +102,7 @@ fn main() -> ExitCode {
         Task::Load(options) => load::run(&options).map(|()| true),
         Task::Flood(options) => flood::run(&options).map(|()| true),
         Task::Timers(options) => timers::run(&options).map(|()| true),
+        Task::Empty => empty::run().map(|()| true),
         Task::Bench(options) => bench::run(&options),
         Task::Vm { kernel, tests } => vm::task(kernel.as_deref(), &tests),
     };

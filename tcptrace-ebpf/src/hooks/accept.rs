@@ -8,7 +8,7 @@ use aya_ebpf::{
 };
 use tcptrace_common::{
     offsets::ABSENT,
-    record::{Bound, Owned, flag, kind},
+    record::{Accepted, Bound, flag, kind},
     settings::program::ACCEPT as PROGRAM,
     state as tcp,
 };
@@ -116,7 +116,6 @@ fn accepted_fd(fd: i32) {
     }
 }
 
-/// `sk` is a child whose cookie was made at SYN_RECV→ESTABLISHED at the latest, by the state program.
 #[inline(always)]
 unsafe fn accepted(sk: u64, fd: i32, inode: u64) {
     // SAFETY: checked reads.
@@ -130,12 +129,10 @@ unsafe fn accepted(sk: u64, fd: i32, inode: u64) {
         if LISTENERS_ONLY.load() != 0 {
             return;
         }
+        // Only a Fast Open child may have none yet: the state program makes the cookie of every socket that it says anything about.
         let cookie: u64 = probe(sk, off!(cookie));
-        // The state program makes the cookie of every socket that it says anything about.
-        if cookie == 0 {
-            return;
-        }
-        let number = match per_socket::take_over(cookie, task::current_tgid()) {
+        let taken = if cookie == 0 { None } else { per_socket::take_over(cookie, task::current_tgid()) };
+        let number = match taken {
             Some(seq) => Number { seq, flags: 0 },
             None if filtered_out(sk) => return,
             // It has storage, or is older than the trace.
@@ -143,7 +140,8 @@ unsafe fn accepted(sk: u64, fd: i32, inode: u64) {
         };
         let state: u8 = probe(sk, off!(state));
         let err: u32 = probe(sk, off!(err));
-        emit::record::<Owned>(PROGRAM, |r| {
+        emit::record::<Accepted>(PROGRAM, |r| {
+            (*r).addr = sk;
             let head = &raw mut (*r).head;
             (*head).sock = cookie;
             (*head).kind = kind::ACCEPTED;

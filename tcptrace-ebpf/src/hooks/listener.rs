@@ -1,6 +1,6 @@
 //! Listeners themselves: the record of listen(), and the iterator that samples every listener of a network namespace.
 
-use aya_ebpf::helpers::generated as h;
+use aya_ebpf::{bindings::BPF_SK_STORAGE_GET_F_CREATE, helpers::generated as h};
 use tcptrace_common::{
     offsets::ABSENT,
     queue::{Listen, ListenerSample},
@@ -11,11 +11,11 @@ use tcptrace_common::{
 
 use super::{
     Live, Number,
-    snapshot::{IterTcp, write},
+    snapshot::{IterTcp, Meta, write},
 };
 use crate::{
     emit, filter,
-    maps::{SYSCALLS, off},
+    maps::{LISTENING, STATS, SYSCALLS, off},
     sock::{self, ld, ld_or},
     task,
 };
@@ -23,6 +23,7 @@ use crate::{
 /// CLOSE→LISTEN, in the context of listen().
 #[inline(always)]
 pub fn listens(live: &Live, number: Number, lport: u16) {
+    mark(live.sk);
     let nr = SYSCALLS.load().listen;
     let fd = task::syscall_fd(nr);
     let backlog = task::syscall_second(nr);
@@ -43,13 +44,33 @@ unsafe fn somaxconn(sk: *const u8) -> u32 {
     if off!(somaxconn) == ABSENT { u32::MAX } else { unsafe { ld(ld::<*const u8>(sk, off!(net)), off!(somaxconn)) } }
 }
 
-/// Every listener of the namespace of the process that opened the iterator.
+/// Let [`iter_listeners`] meet this socket for as long as it exists.
+#[inline(always)]
+fn mark(sk: *const u8) {
+    // SAFETY: `sk` is a full socket; a null initial value means zeroes.
+    let marked = unsafe {
+        h::bpf_sk_storage_get(
+            (&raw const LISTENING).cast_mut().cast(),
+            sk.cast_mut().cast(),
+            core::ptr::null_mut(),
+            u64::from(BPF_SK_STORAGE_GET_F_CREATE),
+        )
+    };
+    if marked.is_null()
+        && let Some(stats) = STATS.get_ptr_mut(0)
+    {
+        // SAFETY: a map entry.
+        unsafe { (*stats).storage[PROGRAM] += 1 }
+    }
+}
+
+/// Marks every listener of the namespace of the process that opened the iterator: those from before the trace.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "iter/tcp")]
-pub unsafe fn iter_listeners(ctx: *const IterTcp) -> i32 {
+pub unsafe fn iter_mark_listeners(ctx: *const IterTcp) -> i32 {
     // SAFETY: the iterator's context.
     unsafe {
-        let (meta, skc) = ((*ctx).meta, (*ctx).sk_common);
+        let skc = (*ctx).sk_common;
         if skc.is_null() {
             return 0;
         }
@@ -60,13 +81,38 @@ pub unsafe fn iter_listeners(ctx: *const IterTcp) -> i32 {
             return i32::from(state != tcp::CLOSE);
         }
         let tp = sock::tcp(skc);
-        if tp.is_null() || !sock::is_tcp(tp) {
+        if !tp.is_null() && sock::is_tcp(tp) && filter::wanted(tp, sock::lport(tp, tp), 0) {
+            mark(tp);
+        }
+    }
+    0
+}
+
+/// `struct bpf_iter__bpf_sk_storage_map`.
+#[repr(C)]
+pub struct IterStorage {
+    meta: *const Meta,
+    map: *const u8,
+    sk: *const u8,
+    value: *const u8,
+}
+
+/// Every marked listener of the host. `iter/tcp` would go through all the buckets of all connections of the host after them, and once
+/// for each namespace.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "iter/bpf_sk_storage_map")]
+pub unsafe fn iter_listeners(ctx: *const IterStorage) -> i32 {
+    // SAFETY: the iterator's context.
+    unsafe {
+        let (meta, sk) = ((*ctx).meta, (*ctx).sk);
+        if sk.is_null() || sock::state(sk) != tcp::LISTEN {
+            return 0;
+        }
+        let tp = sock::tcp(sk);
+        if tp.is_null() {
             return 0;
         }
         let lport = sock::lport(tp, tp);
-        if !filter::wanted(tp, lport, 0) {
-            return 0;
-        }
         let mut r = ListenerSample::default();
         r.head.sock = sock::cookie(tp);
         r.head.kind = kind::LISTENER;

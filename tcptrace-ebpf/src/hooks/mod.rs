@@ -35,7 +35,7 @@ impl Live {
         if tp.is_null() {
             return None;
         }
-        if !filter::wanted(sk, sock::lport(sk, tp), 0) {
+        if !filter::wanted(tp, sock::lport(sk, tp), 0) {
             return None;
         }
         let cookie = sock::cookie(sk);

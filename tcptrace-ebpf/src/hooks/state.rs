@@ -80,10 +80,10 @@ fn transition(sk: *const u8, from: u8, to: u8) -> bool {
     let lport = sock::lport(sk, tp);
     let opens = from == tcp::CLOSE && (to == tcp::SYN_SENT || to == tcp::LISTEN);
     let owner = if opens { task::current_tgid() } else { 0 };
-    if !filter::wanted(sk, lport, owner) {
+    if !filter::wanted(tp, lport, owner) {
         // The tuple of an active open is complete only now. If it passed while it was not, the collector needs this record to
         // know that it may forget the socket.
-        if from != tcp::SYN_SENT || !filter::in_netns(sk) || !passed_before(sk) {
+        if from != tcp::SYN_SENT || !filter::in_netns(tp) || !passed_before(sk) {
             return true;
         }
     }
@@ -112,8 +112,8 @@ fn transition(sk: *const u8, from: u8, to: u8) -> bool {
         // SAFETY: the slot is an `Open`.
         emit::record::<Open>(PROGRAM, |r| unsafe {
             live.head(&raw mut (*r).head, number, kind::OPEN, from, to, 0);
-            sock::tuple(sk, lport, &raw mut (*r).tuple);
-            task::current(&raw mut (*r).owner, fd, sock::inode(sk));
+            sock::tuple(tp, lport, &raw mut (*r).tuple);
+            task::current(&raw mut (*r).owner, fd, sock::inode(tp));
         });
         return !kept.is_null();
     }
@@ -127,13 +127,13 @@ fn transition(sk: *const u8, from: u8, to: u8) -> bool {
         // SAFETY: the slot is an `Established`.
         emit::record::<Established>(PROGRAM, |r| unsafe {
             live.head(&raw mut (*r).head, number, kind::ESTABLISHED, from, to, 0);
-            sock::tuple(sk, lport, &raw mut (*r).tuple);
+            sock::tuple(tp, lport, &raw mut (*r).tuple);
             sock::handshake(sk, tp, &raw mut (*r).handshake);
         });
     } else if to == tcp::CLOSE {
         let mut extra = remember(&live, from, to);
         let closing = from == tcp::FIN_WAIT2 || from == tcp::CLOSING || from == tcp::FIN_WAIT1;
-        if closing && sock::time_wait_full(sk) {
+        if closing && sock::time_wait_full(tp) {
             extra |= flag::TW_FULL;
         }
         let number = live.number();
@@ -196,7 +196,7 @@ fn filter_by_owner(live: &Live) -> bool {
 #[inline(always)]
 fn child(sk: *const u8, tp: *const u8) {
     let lport = sock::lport(sk, tp);
-    if !filter::wanted(sk, lport, 0) {
+    if !filter::wanted(tp, lport, 0) {
         return;
     }
     // SAFETY: a full socket.
@@ -208,7 +208,7 @@ fn child(sk: *const u8, tp: *const u8) {
     // SAFETY: the slot is a `Child`.
     emit::record::<Child>(PROGRAM, |r| unsafe {
         live.head(&raw mut (*r).head, number, kind::CHILD, tcp::LISTEN, tcp::SYN_RECV, 0);
-        sock::tuple(sk, lport, &raw mut (*r).tuple);
+        sock::tuple(tp, lport, &raw mut (*r).tuple);
         (*r).addr = sk as u64;
     });
 }

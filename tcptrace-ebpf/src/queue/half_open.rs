@@ -3,7 +3,7 @@
 use tcptrace_common::{
     offsets::ABSENT,
     queue::{drop, outcome},
-    settings::program::{HALF_OPEN, MIGRATION},
+    settings::program::{HALF_OPEN, MIGRATION, NOT_TAKEN},
     state as tcp,
 };
 
@@ -63,9 +63,12 @@ pub fn dropped<M: Memory>(sk: *const u8, req: *const u8, from_timer: bool) {
         } else if (*s).overflown == req as u64 {
             (*s).overflown = 0;
             outcome::ABORTED
+        } else if (*s).failed == req as u64 {
+            outcome::ICMP_ERROR
         } else {
             outcome::RST
         };
+        (*s).failed = 0;
         if let Some(l) = Listener::of::<M>(HALF_OPEN, sk) {
             count(&l, why);
             let d = Depths::now::<M>(sk);
@@ -76,6 +79,48 @@ pub fn dropped<M: Memory>(sk: *const u8, req: *const u8, from_timer: bool) {
                     d.write(r);
                 });
             }
+        }
+    }
+}
+
+/// Its exit that found the request taken out already.
+#[inline(always)]
+pub fn not_dropped() {
+    if let Some(s) = scratch() {
+        // SAFETY: this CPU's entry.
+        unsafe { (*s).failed = 0 }
+    }
+}
+
+/// Entry of `tcp_req_err`: an ICMP error about the segment with number `seq`, which ends the request if `abort` and the segment was its
+/// SYN-ACK.
+#[inline(always)]
+pub fn icmp_error<M: Memory>(req: *const u8, seq: u32, abort: bool) {
+    let Some(s) = scratch() else { return };
+    if !abort || off!(snt_isn) == ABSENT {
+        return;
+    }
+    // SAFETY: this CPU's entry and a live request.
+    unsafe {
+        let tcp_req = M::tcp_request(req);
+        if !tcp_req.is_null() && M::ld::<u32>(tcp_req, off!(snt_isn)) == seq {
+            (*s).failed = req as u64;
+        }
+    }
+}
+
+/// Exit of `tcp_check_req` without a child: the segment goes, and counts in `sk_drops` of the request's listener. Not where another CPU
+/// took the request meanwhile, for the segment goes on to the child; that is what `lost_race` points to. The request of a Fast Open child
+/// comes here with the child, which counts for itself.
+#[inline(always)]
+pub fn not_taken<M: Memory>(sk: *const u8, lost_race: *const u8) {
+    // SAFETY: a socket; a checked read of the caller's variable.
+    unsafe {
+        if M::ld::<u8>(sk, off!(state)) == tcp::LISTEN
+            && Probed::ld::<u8>(lost_race, 0) == 0
+            && let Some(l) = Listener::of::<M>(NOT_TAKEN, sk)
+        {
+            (*l.totals()).not_taken += 1;
         }
     }
 }
@@ -130,8 +175,14 @@ pub fn migrated<M: Memory>(req: *const u8, to: *const u8) {
         }
         if request::passes::<M>(&l, req) {
             emit::record(MIGRATION, |r| {
-                request::from_request::<M>(r, l.cookie, req, outcome::MIGRATED);
-                (*r).child = new;
+                if child == 0 {
+                    request::from_request::<M>(r, l.cookie, req, outcome::MIGRATED);
+                    (*r).child = new;
+                } else {
+                    request::from_request::<M>(r, l.cookie, req, outcome::CHILD_MIGRATED);
+                    (*r).child = Probed::cookie(child as *const u8);
+                    (*r).addr = new;
+                }
                 d.write(r);
             });
         }

@@ -3,7 +3,7 @@
 //! | module | events | fentry.o and kprobe.o | tracepoint.o |
 //! |---|---|---|---|
 //! | [`syn`] | a SYN came; queued, answered with a cookie, dropped | `conn_request` `conn_request_exit` `cookie_v4` `cookie_v6` | – |
-//! | [`half_open`] | into the SYN queue, out of it, to another listener | `hash_add_exit` `queue_drop_exit` `clone_exit` | `timers` |
+//! | [`half_open`] | into the SYN queue, out of it, to another listener; a segment not taken | `hash_add_exit` `queue_drop_exit` `req_err` `check_req_exit` `clone_exit` | `timers` |
 //! | [`accept_queue`] | into the accept queue; final ACK refused | `hashdance` `hashdance_exit` `cookie_child_exit` `fast_open_exit` `syn_recv_v4_exit` `syn_recv_v6_exit` (kprobe: `established`) | `state_marks` `sk_data_ready` `kfree_skb` |
 //! | [`time_wait`] | into TIME_WAIT and out of it | `time_wait` `time_wait_kill` | `timers` |
 //!

@@ -152,11 +152,18 @@ pub(super) fn run_statistics() -> io::Result<OwnedFd> {
     descriptor(ENABLE_STATS, &mut EnableStats { kind: 0 })
 }
 
-/// Attach an iterator's program. aya gives an iterator's link away only together with its file, but one link serves every
-/// namespace.
-pub(super) fn link_iterator(program: impl AsFd) -> io::Result<OwnedFd> {
-    let program_fd = program.as_fd().as_raw_fd() as u32;
-    descriptor(LINK_CREATE, &mut LinkCreate { program_fd, attach_type: TRACE_ITER, ..LinkCreate::default() })
+/// Attach an iterator's program, to a map if it walks through one. aya gives an iterator's link away only together with its file, but
+/// one link serves every namespace.
+pub(super) fn link_iterator(program: impl AsFd, map: Option<&OwnedFd>) -> io::Result<OwnedFd> {
+    // `union bpf_iter_link_info`.
+    let info: [u32; 4] = [map.map_or(0, |map| map.as_raw_fd() as u32), 0, 0, 0];
+    let mut attr =
+        LinkCreate { program_fd: program.as_fd().as_raw_fd() as u32, attach_type: TRACE_ITER, ..LinkCreate::default() };
+    if map.is_some() {
+        attr.iter_info = (&raw const info) as u64;
+        attr.iter_info_len = size_of_val(&info) as u32;
+    }
+    descriptor(LINK_CREATE, &mut attr)
 }
 
 /// A new run of an iterator, to be read.

@@ -103,7 +103,8 @@ impl Default for Cgroups {
 #[inline]
 fn cgroup_of(record: &[u8]) -> u64 {
     match record.get(16) {
-        Some(&kind::OPEN) => Open::ref_from_prefix(record).map_or(0, |(r, _)| r.owner.cgroup),
+        // A `Listen` and an `Accepted` begin with these.
+        Some(&(kind::OPEN | kind::LISTEN)) => Open::ref_from_prefix(record).map_or(0, |(r, _)| r.owner.cgroup),
         Some(&(kind::ACCEPTED | kind::ACTOR | kind::HOLDER)) => {
             Owned::ref_from_prefix(record).map_or(0, |(r, _)| r.owner.cgroup)
         }

@@ -89,6 +89,7 @@ fn add(sum: &mut ListenerTotals, cpu: &ListenerTotals) {
         failed,
         by_rule,
         phantoms,
+        not_taken,
     } = cpu;
     sum.syns += syns;
     sum.queued += queued;
@@ -106,6 +107,7 @@ fn add(sum: &mut ListenerTotals, cpu: &ListenerTotals) {
     sum.failed += failed;
     sum.by_rule += by_rule;
     sum.phantoms += phantoms;
+    sum.not_taken += not_taken;
 }
 
 #[cfg(test)]

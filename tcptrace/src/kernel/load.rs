@@ -20,7 +20,7 @@ use tcptrace_common::{
 use super::{
     Error,
     facts::{Facts, Lockdown},
-    objects::{Globals, Object, Objects},
+    objects::{Globals, Object, Objects, Opener, Values},
     offsets::{self, Absent, Resolved},
     ring::Ring,
     sampler::Sampler,
@@ -162,13 +162,17 @@ pub fn load(resolved: &Resolved, settings: &Settings) -> Result<(Loaded, Vec<Rin
     let ring_bytes = ring_size(settings.buffer, cpus);
     let f = &settings.filter;
     let mut globals = globals(resolved, settings, ring_bytes);
-    let mut objects = Objects::new(vec![
+    let sizes = [
         ("RINGS", cpus),
         ("PORTS", if f.ports.is_empty() { 1 } else { 65536 }),
         ("LISTENERS", settings.max_listeners.min(listeners_for(cpus))),
         ("WAITING", settings.max_waiting),
-    ]);
-    let mut attacher = Attacher::new(&mut objects, &mut globals, &btf, &resolved.prototypes, settings.tier);
+    ];
+    let values = Values::default();
+    let mut opener = Opener::new(&btf, &values, &sizes);
+    let mut objects = Objects::default();
+    let mut attacher =
+        Attacher::new(&mut objects, &mut opener, &mut globals, &btf, &resolved.prototypes, settings.tier);
     // Before the programs that make timelines; what happens meanwhile is nobody's, because there are no rings yet.
     let mut queues = attacher.queues(settings.queues != Queues::IfCheap)?;
     if settings.queues == Queues::IfCheap {
@@ -176,24 +180,30 @@ pub fn load(resolved: &Resolved, settings: &Settings) -> Result<(Loaded, Vec<Rin
     }
     let about_queues = !queues.is_empty();
     attacher.globals.queues = u32::from(about_queues);
-    attacher.objects.open(Object::Core, attacher.globals, &btf)?;
+    attacher.objects.open(Object::Core, attacher.globals, attacher.opener)?;
     let core = attacher.objects.get_mut(Object::Core)?;
     fill_filters(core, f)?;
     let rings = make_rings(core, ring_bytes)?;
     let mut signals = attacher.connections(settings.queues == Queues::Only)?;
     let exact = about_queues && queues.iter().all(|signal| signal.exact);
     signals.append(&mut queues);
+    let listening = objects.map_fd("LISTENING")?;
     let core = objects.get_mut(Object::Core)?;
     let log = settings.verbose.then(|| EbpfLogger::init_with_logger(core, Printer)).transpose();
     let log = log.map_err(|e| Error::load("opening the kernel programs' log", e))?;
     let iterators = Some(Iterators::new(core, &btf)?);
     let sampler = match about_queues {
-        true => Some(Sampler::new(snapshot::link(core, &btf, "iter_listeners", "tcp")?, &objects, settings, exact)?),
+        true => {
+            let mark = snapshot::link(core, &btf, "iter_mark_listeners", "tcp", None)?;
+            let read = snapshot::link(core, &btf, "iter_listeners", "bpf_sk_storage_map", Some(&listening))?;
+            Some(Sampler::new(mark, read, &objects, settings, exact)?)
+        }
         false => None,
     };
     let stats = objects.get_mut(Object::Core)?.take_map("STATS").ok_or_else(|| Error::missing("STATS"))?;
     let stats = PerCpuArray::try_from(stats).map_err(|e| Error::load("opening the loss counters", e))?;
     // Not to be kept for the whole run.
+    drop(opener);
     drop(btf);
     // aya's form of the kernel's BTF takes 60 MB in small pieces, which the allocator would keep.
     // SAFETY: no arguments that could be wrong.

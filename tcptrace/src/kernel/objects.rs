@@ -1,7 +1,10 @@
 //! The kernel objects: one for what works on every kernel, one for each kind of hook that some kernels refuse. Globals in, programs
 //! that share their maps out.
 
-use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::{
+    cell::OnceCell,
+    os::fd::{AsFd as _, AsRawFd as _, OwnedFd},
+};
 
 use aya::{
     Btf, Ebpf, EbpfLoader,
@@ -56,6 +59,7 @@ impl std::fmt::Display for Object {
 }
 
 /// Values of the programs' read-only globals.
+#[derive(Clone, Debug)]
 pub(super) struct Globals {
     pub resolved: Resolved,
     pub filter: Filter,
@@ -73,31 +77,30 @@ pub(super) struct Globals {
     pub hash_add_tells: u32,
 }
 
-/// Objects that were opened.
-pub(super) struct Objects {
-    open: [Option<Ebpf>; Object::COUNT],
-    /// Sizes of maps that differ from the objects' own.
-    sizes: Vec<(&'static str, u32)>,
+/// The globals that each object was opened with.
+pub(super) type Values = [OnceCell<Globals>; Object::COUNT];
+
+/// Opens objects. aya parses the kernel's BTF for each loader that is made, which takes longer than all the rest: there is one, and
+/// the values that it refers to outlive it.
+pub(super) struct Opener<'a> {
+    loader: EbpfLoader<'a>,
+    values: &'a Values,
 }
 
-impl Objects {
-    /// `sizes` of maps by name, the same in every object.
-    pub fn new(sizes: Vec<(&'static str, u32)>) -> Self {
-        Self { open: Default::default(), sizes }
+impl<'a> Opener<'a> {
+    /// `sizes` of maps that differ from the objects' own, by name, the same in every object.
+    pub fn new(btf: &'a Btf, values: &'a Values, sizes: &[(&'a str, u32)]) -> Self {
+        let mut loader = EbpfLoader::new();
+        loader.btf(Some(btf));
+        for &(map, entries) in sizes {
+            loader.map_max_entries(map, entries);
+        }
+        Self { loader, values }
     }
 
-    /// Make an object's maps and prepare its programs, once. A map whose name an open object has, too, is that object's map.
-    ///
-    /// # Errors
-    /// [`Error::Load`] and its kin; [`Error::Maps`] when two objects define a map differently.
-    pub fn open(&mut self, object: Object, globals: &Globals, btf: &Btf) -> Result<(), Error> {
-        if self.open[object as usize].is_some() {
-            return Ok(());
-        }
-        let g = globals;
-        let mut loader = EbpfLoader::new();
-        loader
-            .btf(Some(btf))
+    fn open(&mut self, object: Object, globals: &Globals) -> Result<Ebpf, Error> {
+        let g = self.values[object as usize].get_or_init(|| globals.clone());
+        self.loader
             .override_global("OFFSETS", g.resolved.offsets.as_bytes(), true)
             .override_global("BITFIELDS", g.resolved.bitfields.as_bytes(), true)
             .override_global("FILTER", g.filter.as_bytes(), true)
@@ -113,10 +116,26 @@ impl Objects {
             .override_global("OVERFLOW_REASON", &g.overflow_reason, true)
             .override_global("COOKIE_SOCK_ARGS", &g.cookie_sock_args, true)
             .override_global("HASH_ADD_TELLS", &g.hash_add_tells, true);
-        for &(map, entries) in &self.sizes {
-            loader.map_max_entries(map, entries);
+        self.loader.load(object.bytes()).map_err(|e| Error::load("making the kernel programs' maps", e))
+    }
+}
+
+/// Objects that were opened.
+#[derive(Default)]
+pub(super) struct Objects {
+    open: [Option<Ebpf>; Object::COUNT],
+}
+
+impl Objects {
+    /// Make an object's maps and prepare its programs, once. A map whose name an open object has, too, is that object's map.
+    ///
+    /// # Errors
+    /// [`Error::Load`] and its kin; [`Error::Maps`] when two objects define a map differently.
+    pub fn open(&mut self, object: Object, globals: &Globals, opener: &mut Opener<'_>) -> Result<(), Error> {
+        if self.open[object as usize].is_some() {
+            return Ok(());
         }
-        let ebpf = loader.load(object.bytes()).map_err(|e| Error::load("making the kernel programs' maps", e))?;
+        let ebpf = opener.open(object, globals)?;
         for (name, map) in ebpf.maps().filter(|(name, _)| !name.starts_with('.')) {
             let first = self.open.iter().flatten().find_map(|open| open.map(name));
             if let Some(first) = first {

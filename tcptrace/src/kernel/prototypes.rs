@@ -73,6 +73,9 @@ const EXPECTED: &[Expected] = &[
         returns: Some(SOCK),
     },
     function("inet_reqsk_clone", &[REQUEST, SOCK], Some(REQUEST)),
+    function("tcp_req_err", &[SOCK, Number, Number], None),
+    // Five arguments, six from Linux 6.14.
+    function("tcp_check_req", &[SOCK, To("sk_buff"), REQUEST, Number, Any], Some(SOCK)),
     function("tcp_time_wait", &[SOCK, Number, Number], None),
     function("inet_twsk_kill", &[To("inet_timewait_sock")], None),
     tracepoint("timer_start", &[To("timer_list")]),

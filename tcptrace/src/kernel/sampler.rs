@@ -1,5 +1,5 @@
-//! Listeners at the end of an interval: the kernel's iterator in every namespace that has some, our totals, and the kernel's counters
-//! in, frames out. Runs on a thread of its own, which it moves between network namespaces.
+//! Listeners at the end of an interval: the kernel's iterator, our totals, and the kernel's counters of every namespace that has
+//! listeners in, frames out. Runs on a thread of its own, which it moves between network namespaces.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -28,14 +28,18 @@ use super::{
 };
 use crate::frame::{Frames, fact};
 
-/// How often all namespaces are looked at, those without listeners too, nanoseconds.
-const SCAN: u64 = 10_000_000_000;
+/// How often all namespaces are searched for listeners, nanoseconds. It is the first time that matters: what listens later is marked by
+/// the program that sees it, unless its run was missed.
+const SCAN: u64 = 60_000_000_000;
 /// A half-open request of a listener that is gone counts when its timer ends it: within 63 s, by default.
 const LINGER: u64 = 70_000_000_000;
 
 /// See the module.
 pub struct Sampler {
-    iterator: OwnedFd,
+    /// Marks the listeners of the namespace that it is opened in.
+    mark: OwnedFd,
+    /// Reads those that are marked.
+    read: OwnedFd,
     /// The namespace of this process.
     home: File,
     listeners: Listeners,
@@ -47,8 +51,6 @@ pub struct Sampler {
     pub interval: Duration,
     /// A path into each namespace: an open file would keep the namespace alive.
     paths: BTreeMap<u32, PathBuf>,
-    /// Namespaces that have listeners, as far as is known.
-    inhabited: BTreeSet<u32>,
     next_scan: u64,
     /// End of the last interval; 0: none yet.
     last: u64,
@@ -86,26 +88,26 @@ struct Rows {
     /// Cookie → namespace, half-open requests.
     listeners: HashMap<u64, (u32, u32)>,
     counters: Vec<fact::Netns>,
-    /// Namespaces that could be read.
-    read: BTreeSet<u32>,
-    /// Some namespace could not.
-    blind: bool,
-    /// All were tried.
-    scanned: bool,
 }
 
 impl Sampler {
-    /// `iterator` is the link of the program `iter_listeners`; `exact` as in [`fact::Interval`].
-    pub(super) fn new(iterator: OwnedFd, objects: &Objects, settings: &Settings, exact: bool) -> Result<Self, Error> {
+    /// `mark` and `read` are the links of the programs `iter_mark_listeners` and `iter_listeners`; `exact` as in [`fact::Interval`].
+    pub(super) fn new(
+        mark: OwnedFd,
+        read: OwnedFd,
+        objects: &Objects,
+        settings: &Settings,
+        exact: bool,
+    ) -> Result<Self, Error> {
         Ok(Self {
-            iterator,
+            mark,
+            read,
             home: File::open("/proc/self/ns/net").map_err(|e| Error::load("opening the own network namespace", e))?,
             listeners: Listeners::new(objects)?,
             wanted: settings.filter.netns.clone(),
             exact,
             interval: settings.interval,
             paths: BTreeMap::new(),
-            inhabited: BTreeSet::new(),
             next_scan: 0,
             last: 0,
             fates: HashMap::new(),
@@ -120,7 +122,6 @@ impl Sampler {
                 Ask::Listens { netns, pid } => {
                     if self.wanted.is_empty() || self.wanted.contains(&netns) {
                         self.paths.insert(netns, format!("/proc/{pid}/ns/net").into());
-                        self.inhabited.insert(netns);
                     }
                 }
                 Ask::Sample => {
@@ -147,7 +148,7 @@ impl Sampler {
             self.listeners.begin(ended.wrapping_add(1))?;
         }
         let before = self.listeners.read(ended)?;
-        let rows = self.rows(monotonic());
+        let rows = self.rows(monotonic())?;
         if !first {
             self.listeners.begin(ended.wrapping_add(1))?;
         }
@@ -173,49 +174,47 @@ impl Sampler {
         Ok(frames)
     }
 
-    /// Enter every namespace that has listeners, or from time to time every one.
-    fn rows(&mut self, now: u64) -> Rows {
-        let scanned = now >= self.next_scan;
-        if scanned {
+    /// Read the marked listeners, and the counters of their namespaces. From time to time, mark all that there are.
+    fn rows(&mut self, now: u64) -> io::Result<Rows> {
+        if now >= self.next_scan {
             self.next_scan = now + SCAN;
             self.paths = snapshot::namespaces(&self.wanted);
-            self.inhabited = self.paths.keys().copied().collect();
-        }
-        let mut rows = Rows { scanned, ..Rows::default() };
-        for inum in std::mem::take(&mut self.inhabited) {
-            match self.visit(inum, &mut rows) {
-                // The counters of one without listeners say nothing about any.
-                Ok(true) => drop(self.inhabited.insert(inum)),
-                Ok(false) => {}
-                // It vanished, or will be found again by the next scan.
-                Err(_) => rows.blind = true,
+            for inum in self.paths.keys().copied().collect::<Vec<_>>() {
+                // One that vanished has no listeners; one that a process hides is found by what happens in it.
+                let _ = self.enter(inum).and_then(|()| read(&self.mark));
             }
         }
-        rows
-    }
-
-    /// Listeners and counters of one namespace; false: it has no listeners.
-    fn visit(&self, inum: u32, rows: &mut Rows) -> io::Result<bool> {
-        let path = self.paths.get(&inum).cloned().ok_or(io::ErrorKind::NotFound)?;
-        let again = || snapshot::namespaces(&[inum]).remove(&inum);
-        snapshot::reach(path, again, |path| snapshot::enter(path, inum)).ok_or(io::ErrorKind::NotFound)??;
-        let bytes = read(&self.iterator)?;
-        let mut found = false;
+        let mut rows = Rows::default();
+        let bytes = read(&self.read)?;
         let mut rest = bytes.as_slice();
         while let Ok((sample, after)) = ListenerSample::read_from_prefix(rest) {
             if sample.head.kind != kind::LISTENER {
                 break;
             }
-            found = true;
             rows.frames.push(0, sample.as_bytes());
-            rows.listeners.insert(sample.head.sock, (inum, sample.syn_queue));
+            rows.listeners.insert(sample.head.sock, (sample.tuple.netns, sample.syn_queue));
             rest = after;
         }
-        rows.read.insert(inum);
-        if found || self.fates.values().any(|fate| fate.row.is_some_and(|(netns, _)| netns == inum)) {
-            rows.counters.push(fact::Netns { netns: inum, counters: counters::read()? });
+        // A listener that is gone may still have half-open requests.
+        let told = self.fates.values().filter_map(|fate| fate.row);
+        let inhabited: BTreeSet<u32> = rows.listeners.values().copied().chain(told).map(|(netns, _)| netns).collect();
+        for netns in inhabited {
+            if let Ok(counters) = self.enter(netns).and_then(|()| counters::read()) {
+                rows.counters.push(fact::Netns { netns, counters });
+            }
         }
-        Ok(found)
+        Ok(rows)
+    }
+
+    /// Move this thread into a namespace.
+    fn enter(&mut self, inum: u32) -> io::Result<()> {
+        let path = self.paths.get(&inum).cloned().unwrap_or_default();
+        let again = || {
+            let path = snapshot::namespaces(&[inum]).remove(&inum)?;
+            self.paths.insert(inum, path.clone());
+            Some(path)
+        };
+        snapshot::reach(path, again, |path| snapshot::enter(path, inum)).ok_or(io::ErrorKind::NotFound)?
     }
 
     /// Delete the totals of listeners that are gone, once they were reported and change no more.
@@ -226,20 +225,16 @@ impl Sampler {
             if row.is_some() {
                 fate.row = row;
             }
-            // Where it was looked for in vain.
-            let missing = match fate.row {
-                Some((netns, _)) => rows.read.contains(&netns) || rows.scanned && !self.paths.contains_key(&netns),
-                None => rows.scanned && !rows.blind,
-            };
-            if row.is_some() || fate.totals != *totals || !missing && fate.row.is_some() {
+            if row.is_some() || fate.totals != *totals {
                 (fate.totals, fate.since, fate.still) = (*totals, now, 0);
-            } else if missing {
+            } else {
                 fate.still += 1;
             }
         }
         self.fates.retain(|&cookie, fate| {
             let over = match fate.row {
-                Some((_, 0)) => fate.still > 0,
+                // The walk may pass one over while another goes.
+                Some((_, 0)) => fate.still > 1,
                 _ => fate.still > 0 && now >= fate.since + LINGER,
             };
             // One that is gone from the map is forgotten.

@@ -10,7 +10,7 @@ use aya::{
 
 use super::{
     Error,
-    objects::{Globals, Object, Objects},
+    objects::{Globals, Object, Objects, Opener},
     prototypes::Prototypes,
 };
 
@@ -149,8 +149,9 @@ impl std::fmt::Display for Candidate {
 }
 
 /// Attaches signals' programs, and remembers which.
-pub(super) struct Attacher<'a> {
+pub(super) struct Attacher<'a, 'o> {
     pub objects: &'a mut Objects,
+    pub opener: &'a mut Opener<'o>,
     pub globals: &'a mut Globals,
     pub btf: &'a Btf,
     pub prototypes: &'a Prototypes,
@@ -161,30 +162,34 @@ pub(super) struct Attacher<'a> {
     refused: HashMap<Tier, String>,
 }
 
-impl<'a> Attacher<'a> {
+impl<'a, 'o> Attacher<'a, 'o> {
     pub fn new(
         objects: &'a mut Objects,
+        opener: &'a mut Opener<'o>,
         globals: &'a mut Globals,
         btf: &'a Btf,
         prototypes: &'a Prototypes,
         tier: Tier,
     ) -> Self {
-        Self { objects, globals, btf, prototypes, tier, attached: Vec::new(), refused: HashMap::new() }
+        Self { objects, opener, globals, btf, prototypes, tier, attached: Vec::new(), refused: HashMap::new() }
     }
 
-    /// Attach the best candidates of the signals about queues. Those that tracepoints serve are hot hooks: they are tried last, and only
-    /// if `hot`. What only the kernel's counters tell needs no program.
+    /// Attach the best candidates of the signals about queues. Unless `all`, only those that a trace of connections can have for little:
+    /// what tracepoints serve are hot hooks, which are tried last, and some signals serve nothing but an account of the queues. What only
+    /// the kernel's counters tell needs no program.
     ///
     /// # Errors
     /// Objects that do not fit each other or this program.
-    pub fn queues(&mut self, hot: bool) -> Result<Vec<Signal>, Error> {
+    pub fn queues(&mut self, all: bool) -> Result<Vec<Signal>, Error> {
         let mut signals = Vec::with_capacity(QUEUES.len());
         for wanted in QUEUES {
             let mut signal = Signal { name: wanted.name, ..Signal::default() };
-            self.best(wanted, |tier| tier < Tier::Tracepoint, &mut signal)?;
+            if all || !wanted.audit {
+                self.best(wanted, |tier| tier < Tier::Tracepoint, &mut signal)?;
+            }
             signals.push(signal);
         }
-        if hot {
+        if all {
             self.tracepoints(&mut signals)?;
             for (signal, wanted) in signals.iter_mut().zip(QUEUES).filter(|(signal, _)| signal.hook.is_none()) {
                 signal.hook = wanted.counters.map(|counters| format!("counters:{counters}"));
@@ -308,7 +313,7 @@ impl<'a> Attacher<'a> {
                 return Ok(Err(one_of(candidate, part.hook.target(), reason.clone())));
             }
         }
-        self.objects.open(candidate.object, self.globals, self.btf)?;
+        self.objects.open(candidate.object, self.globals, self.opener)?;
         let before = self.attached.len();
         for part in candidate.parts {
             if let Err(reason) = self.part(candidate.object, *part)? {

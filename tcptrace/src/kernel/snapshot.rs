@@ -63,8 +63,8 @@ impl Iterators {
     /// [`Error::Load`] when the kernel refuses one.
     pub(super) fn new(ebpf: &mut Ebpf, btf: &Btf) -> Result<Self, Error> {
         Ok(Self {
-            tcp: link(ebpf, btf, "iter_tcp", "tcp")?,
-            task_file: link(ebpf, btf, "iter_task_file", "task_file")?,
+            tcp: link(ebpf, btf, "iter_tcp", "tcp", None)?,
+            task_file: link(ebpf, btf, "iter_task_file", "task_file", None)?,
         })
     }
 
@@ -134,17 +134,23 @@ impl Iterators {
     }
 }
 
-/// Load an iterator and keep its link open past the objects of aya.
-pub(super) fn link(ebpf: &mut Ebpf, btf: &Btf, program: &'static str, target: &str) -> Result<OwnedFd, Error> {
+/// Load an iterator, of `map` if it is one of a map's entries, and keep its link open past the objects of aya.
+pub(super) fn link(
+    ebpf: &mut Ebpf,
+    btf: &Btf,
+    program: &'static str,
+    target: &str,
+    map: Option<&OwnedFd>,
+) -> Result<OwnedFd, Error> {
     let iter: &mut Iter = ebpf
         .program_mut(program)
         .ok_or_else(|| Error::missing(program))?
         .try_into()
         .map_err(|e| Error::load("opening an iterator", e))?;
-    let failed = |e| Error::load("loading the iterator for the start snapshot", e);
+    let failed = |e| Error::load("loading an iterator", e);
     iter.load(target, btf).map_err(failed)?;
     let program = iter.fd().map_err(failed)?;
-    bpf::link_iterator(program.as_fd()).map_err(|e| Error::load("attaching an iterator", e))
+    bpf::link_iterator(program.as_fd(), map).map_err(|e| Error::load("attaching an iterator", e))
 }
 
 /// Run an iterator once.

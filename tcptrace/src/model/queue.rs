@@ -55,12 +55,14 @@ impl Outcome {
 pub enum Detail {
     /// `completed`: TCP Fast Open, before the handshake ended.
     FastOpen,
-    /// `queued`: moved here from another listener of the SO_REUSEPORT group.
+    /// `queued`, `completed`: moved here from another listener of the SO_REUSEPORT group.
     Migrated,
     /// `other`: the listener was closed.
     ListenerClosed,
     /// `accept_queue_full_ack`: and answered with a RST (`tcp_abort_on_overflow`); the request is gone.
     Aborted,
+    /// `other`: an ICMP error about its SYN-ACK.
+    IcmpError,
     /// `rst`, `synack_timeout`, `other`: its final ACK had met a full accept queue before.
     Overflowed,
 }
@@ -73,6 +75,7 @@ impl Detail {
             Self::FastOpen => "fast_open",
             Self::Migrated => "migrated",
             Self::ListenerClosed => "listener_closed",
+            Self::IcmpError => "icmp_error",
             Self::Aborted => "aborted",
             Self::Overflowed => "overflowed",
         }
@@ -285,6 +288,8 @@ pub struct Listening {
     pub migrated: Option<u64>,
     /// Records of single requests that were not made for their rate.
     pub held_back: u64,
+    /// Segments that its half-open requests did not take.
+    pub not_taken: Option<u64>,
     /// Growth of `sk_drops`.
     pub sk_drops: Option<u64>,
     /// Distinct sources, estimated.

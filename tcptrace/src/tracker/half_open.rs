@@ -67,6 +67,11 @@ impl HalfOpen {
     }
 
     #[inline]
+    /// The child at this address.
+    pub fn child(&self, addr: u64) -> Option<u32> {
+        self.children.get(&addr).map(|&(slot, _)| slot)
+    }
+
     pub fn take_child(&mut self, addr: u64) -> Option<u32> {
         if self.children.is_empty() { None } else { self.children.remove(&addr).map(|(slot, _)| slot) }
     }

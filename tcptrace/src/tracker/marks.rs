@@ -1,6 +1,6 @@
 //! What happens to a connection without changing its state: accept(), other processes, RSTs, retransmissions, errors.
 
-use tcptrace_common::record::{Head, Owned, flag};
+use tcptrace_common::record::{Accepted, Head, Owned, flag};
 
 use super::{Tracker, moves, owners};
 use crate::model::{Inferred, Observer, Role, State};
@@ -9,6 +9,9 @@ impl Tracker {
     /// The timeline that a record belongs to; a new one for a socket that is alive and was not known.
     pub(super) fn marked(&mut self, head: &Head, out: &mut impl Observer) -> Option<u32> {
         let (state, _) = self.states(head)?;
+        if head.sock == 0 {
+            return None;
+        }
         self.report_row(head.sock, out);
         if let Some(slot) = self.table.find(head.sock) {
             let c = self.table.get_mut(slot)?;
@@ -37,9 +40,16 @@ impl Tracker {
         }
     }
 
+    /// The child that TCP Fast Open let be accepted before it is established, which is when one that was born without a cookie is told
+    /// of by it.
+    fn fast_open_child(&self, r: &Accepted) -> Option<u32> {
+        let early = State::from_number(r.head.from) == Some(State::SynRecv) && self.table.find(r.head.sock).is_none();
+        if early { self.half_open.child(r.addr) } else { None }
+    }
+
     /// A process took the connection from an accept queue.
-    pub(super) fn accepted(&mut self, r: &Owned, out: &mut impl Observer) {
-        let Some(slot) = self.marked(&r.head, out) else { return };
+    pub(super) fn accepted(&mut self, r: &Accepted, out: &mut impl Observer) {
+        let Some(slot) = self.fast_open_child(r).or_else(|| self.marked(&r.head, out)) else { return };
         let owner = self.processes.intern(&r.owner);
         let Some(c) = self.table.get_mut(slot) else { return };
         if c.role != Some(Role::Client) && c.role != Some(Role::Listener) {

@@ -129,7 +129,16 @@ impl Tracker {
             }
             return self.begin(head, from);
         };
-        let c = self.table.get(slot)?;
+        let c = self.table.get_mut(slot)?;
+        if from == State::SynRecv && to == State::Close && c.role != Some(Role::Client) && !behind(c, head) {
+            let established = c.states.entered(State::Established);
+            if established.is_some_and(|at| c.start_ns.saturating_add(at) <= head.ts) {
+                // Children have the cookie of their request, if it got one (`ss` gives it one): this was another child of the same.
+                number(c, head, &mut self.stats);
+                self.stats.phantoms += 1;
+                return None;
+            }
+        }
         let closed = self.pending.get(c.notes.pending).map(|w| w.ts);
         if closed.is_some_and(|closed| head.ts >= closed) && !behind(c, head) {
             // The next life of the socket, whose birth was lost.
@@ -255,10 +264,9 @@ impl Tracker {
             Verdict::Orphan => {
                 to = State::FinWait2;
                 t.end = Some(End::Fin);
-                if remnant.is_none() {
-                    t.inferred.0 |= Inferred::END;
-                    c.inferred.0 |= Inferred::END;
-                }
+                // The peer's FIN may never come.
+                t.inferred.0 |= Inferred::END;
+                c.inferred.0 |= Inferred::END;
                 c.patterns.0 |= Patterns::ORPHAN;
                 c.notes.segments = Some(CloseSegments::Four);
             }

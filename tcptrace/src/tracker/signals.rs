@@ -15,6 +15,7 @@ pub(super) struct Signals {
     pub time_wait: bool,
     pub accept: bool,
     pub synack_retransmit: bool,
+    pub segments_not_taken: bool,
 }
 
 impl Signals {
@@ -32,6 +33,7 @@ impl Signals {
             time_wait: has("time_wait"),
             accept: has("accept"),
             synack_retransmit: has("synack_retransmit"),
+            segments_not_taken: has("segments_not_taken"),
         }
     }
 

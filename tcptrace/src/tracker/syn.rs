@@ -29,8 +29,10 @@ impl Tracker {
             outcome::SYNACK_TIMEOUT => self.gone(r, Outcome::SynAckTimeout, None, out),
             outcome::LISTENER_CLOSED => self.gone(r, Outcome::Other, Some(Detail::ListenerClosed), out),
             outcome::ABORTED => self.gone(r, Outcome::AcceptQueueFullAck, Some(Detail::Aborted), out),
+            outcome::ICMP_ERROR => self.gone(r, Outcome::Other, Some(Detail::IcmpError), out),
             outcome::OTHER => self.gone(r, Outcome::Other, None, out),
             outcome::MIGRATED => self.migrated(r, out),
+            outcome::CHILD_MIGRATED => self.child_migrated(r, out),
             _ => self.stats.nonsense += 1,
         }
     }
@@ -126,7 +128,8 @@ impl Tracker {
                 self.tell_child(slot, &r.tuple, out);
             }
         }
-        let slot = self.table.find(r.child).filter(|&slot| self.is_child(slot));
+        let by_address = || if r.outcome == outcome::FAST_OPEN { self.half_open.child(r.addr) } else { None };
+        let slot = self.table.find(r.child).or_else(by_address).filter(|&slot| self.is_child(slot));
         let ts = r.head.ts;
         let mut told = match (slot, known) {
             (Some(slot), known) => {
@@ -225,6 +228,26 @@ impl Tracker {
         moved.head.sock = r.child;
         moved.child = 0;
         self.tell(&moved, Some(Outcome::Queued), Told { detail: Some(Detail::Migrated), ..told }, out);
+    }
+
+    /// A connection that waits to be accepted goes on at another listener.
+    fn child_migrated(&mut self, r: &RequestEvent, out: &mut impl Observer) {
+        let child = self.table.find(r.child).and_then(|slot| self.table.get(slot));
+        let told = match child {
+            Some(c) => Told {
+                id: c.id,
+                since: Some(c.start_ns),
+                detail: None,
+                retrans: r.retrans,
+                over: false,
+                preexisting: c.preexisting,
+                inferred: c.inferred.0 & Inferred::START != 0,
+            },
+            None => Told::of(&self.entry_since(r)),
+        };
+        let mut moved = *r;
+        moved.head.sock = r.addr;
+        self.tell(&moved, Some(Outcome::Completed), Told { detail: Some(Detail::Migrated), ..told }, out);
     }
 
     fn tell(&mut self, r: &RequestEvent, what: Option<Outcome>, told: Told, out: &mut impl Observer) {

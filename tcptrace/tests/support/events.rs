@@ -14,8 +14,8 @@ use tcptrace::{
 use tcptrace_common::{
     queue::{Listen, ListenerSample, ListenerStats, ListenerTotals, RequestEvent, Window, depth, outcome},
     record::{
-        Bound, Child, Closed, Counters, Established, Handshake, Head, MiniSocket, Open, Owned, Owner, Socket, SynAck,
-        TimeWaitEnd, Tuple, flag, kind, option,
+        Accepted, Bound, Child, Closed, Counters, Established, Handshake, Head, MiniSocket, Open, Owned, Owner, Socket,
+        SynAck, TimeWaitEnd, Tuple, flag, kind, option,
     },
 };
 use zerocopy::{FromZeros, Immutable, IntoBytes};
@@ -105,7 +105,8 @@ pub fn push(frames: &mut Frames, numbers: &mut Numbers, line: &str) {
             &Closed { head, counters: line.counters(), lport: line.number("lport") as u16, ..Closed::default() }
         }
         kind::BOUND => &Bound { head, lport: line.number("lport") as u16, ..Bound::default() },
-        kind::ACCEPTED | kind::ACTOR | kind::HOLDER => &Owned { head, owner: line.owner() },
+        kind::ACCEPTED => &Accepted { head, owner: line.owner(), addr: line.number("addr") },
+        kind::ACTOR | kind::HOLDER => &Owned { head, owner: line.owner() },
         kind::SYNACK_RETRANSMIT => {
             &SynAck { head, tuple: line.tuple(), retrans: line.number("retrans") as u32, reserved: 0 }
         }
@@ -295,6 +296,7 @@ impl<'a> Line<'a> {
             failed: self.number("failed"),
             by_rule: self.number("by_rule"),
             phantoms: self.number("phantoms"),
+            not_taken: self.number("not_taken"),
             ..ListenerTotals::new_zeroed()
         };
         for bucket in self.pairs.get("waits").into_iter().flat_map(|text| text.split(',')) {
@@ -398,6 +400,8 @@ fn outcome_number(name: &str) -> u8 {
         "migrated" => outcome::MIGRATED,
         "listener_closed" => outcome::LISTENER_CLOSED,
         "aborted" => outcome::ABORTED,
+        "icmp_error" => outcome::ICMP_ERROR,
+        "child_migrated" => outcome::CHILD_MIGRATED,
         number => number.parse().unwrap_or_else(|_| panic!("{number:?} is no outcome")),
     }
 }

@@ -211,12 +211,12 @@ impl Bench {
             storm.rss = run.ended.rss;
             storm.cpu = run.ended.cpu;
             let printed = fs::metadata(&run.out)?.len();
-            ensure!(printed > 0, "{} wrote nothing", subject.name);
+            let silent = matches!(subject.program, tracer::Program::Task(_));
+            ensure!(silent || printed > 0, "{} wrote nothing", subject.name);
             storm.counts = match subject.program {
-                tracer::Program::Nothing => None,
+                tracer::Program::Nothing | tracer::Program::Task(_) | tracer::Program::Other(..) => None,
                 tracer::Program::Tcptrace(["record", ..]) => Some(check::count_recording(&run.out)?),
                 tracer::Program::Tcptrace(_) => Some(check::count_file(&run.out)?),
-                tracer::Program::Other(..) => None,
             };
             storm.lost = match storm.counts {
                 Some(counts) => counts.lost.with_context(|| format!("{}: no summary", subject.name))?,

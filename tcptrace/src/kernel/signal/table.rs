@@ -23,6 +23,8 @@ pub(super) struct Wanted {
     pub second: Option<Part>,
     /// What the kernel counts where no candidate works; read in every interval.
     pub counters: Option<&'static str>,
+    /// Only `queues` wants it.
+    pub audit: bool,
 }
 
 /// What a candidate rests on besides its hooks.
@@ -115,6 +117,7 @@ const fn connection(name: &'static str, listeners: bool, candidates: &'static [C
         exact_by_tracepoint: true,
         second: None,
         counters: None,
+        audit: false,
         rides_on: None,
     }
 }
@@ -129,8 +132,14 @@ const fn queue(name: &'static str, counters: Option<&'static str>, candidates: &
         exact_by_tracepoint: false,
         second: None,
         counters,
+        audit: false,
         rides_on: None,
     }
+}
+
+/// A signal about queues that only their account needs.
+const fn audit(wanted: Wanted) -> Wanted {
+    Wanted { audit: true, ..wanted }
 }
 
 /// A signal about queues that another one's tracepoints tell.
@@ -168,6 +177,7 @@ pub(super) const CONNECTIONS: &[Wanted] = &[
         exact_by_tracepoint: true,
         second: Some(tp("inet_sock_set_state_nested", "inet_sock_set_state")),
         counters: None,
+        audit: false,
         rides_on: None,
     },
 ];
@@ -235,6 +245,20 @@ pub(super) const QUEUES: &[Wanted] = &[
             tracepoint(&[Need::ReqskTimer], TIMERS),
         ],
     ),
+    // Without it an ICMP error passes for a RST.
+    queue(
+        "icmp_error",
+        None,
+        &[fentry(&[entry("req_err", "tcp_req_err")]), kprobe(&[probe("req_err", "tcp_req_err")])],
+    ),
+    audit(queue(
+        "segments_not_taken",
+        Some("sk_drops"),
+        &[
+            fentry(&[exit("check_req_exit", "tcp_check_req")]),
+            kprobe(&[ret("check_req_exit", "tcp_check_req"), probe("check_req", "tcp_check_req")]),
+        ],
+    )),
     riding(
         queue(
             "migration",
@@ -319,5 +343,6 @@ pub const PROGRAMS: [&str; program::COUNT] = {
     names[program::FAST_OPEN] = "fast_open";
     names[program::MIGRATION] = "migration";
     names[program::TIME_WAIT] = "time_wait";
+    names[program::NOT_TAKEN] = "segments_not_taken";
     names
 };

@@ -161,7 +161,7 @@ object! {
         cookies_ok: Option<u64>,
         /// Connections made by TCP Fast Open.
         fast_opens: Option<u64>,
-        /// `syn_queue_full` (SYNs), `accept_queue_full_syn` (SYNs), `accept_queue_full_ack` (final ACKs), `rst` (requests, aborts on overflow included), `synack_timeout` (requests), `other` (SYNs and final ACKs: no memory, no route), `listener_closed` (requests that outlived it).
+        /// `syn_queue_full` (SYNs), `accept_queue_full_syn` (SYNs), `accept_queue_full_ack` (final ACKs), `rst` (requests, aborts on overflow included), `synack_timeout` (requests), `other` (SYNs and final ACKs: no memory, no route; requests: an ICMP error), `listener_closed` (requests that outlived it).
         dropped: Drops,
         /// SYN-ACKs sent again.
         synack_retrans: Option<u64>,
@@ -171,6 +171,8 @@ object! {
         sources: Option<u64>,
         /// Times in the accept queue of what was accepted: `p50`, `p99`, `max`. The last is exact; the others come from a histogram by powers of two and can be wrong by a factor of two, though never above `max`. Absent: nothing was accepted.
         accept_wait_us: Option<WaitTimes>,
+        /// Segments that its half-open requests did not take: RSTs, final ACKs that met a full accept queue, SYNs that came again, what is outside the window or ignored by TCP_DEFER_ACCEPT.
+        segments_not_taken: Option<u64>,
         /// Growth of the socket's `sk_drops`: everything that it dropped, for any reason.
         sk_drops: Option<u64>,
         /// Records of single requests (`request`) that were not made for their rate; the counts here have them.
@@ -207,6 +209,7 @@ impl<'a> ListenerObject<'a> {
             migrated: l.migrated,
             sources: l.sources,
             accept_wait_us: l.waits.map(WaitTimes),
+            segments_not_taken: l.not_taken,
             sk_drops: l.sk_drops,
             held_back: some(l.held_back),
             fast_open_queue: l.fast_open_queue.map(|(len, limit)| {

@@ -182,6 +182,7 @@ fn listeners_and_their_namespace() {
         synack_retrans: Some(1),
         migrated: Some(0),
         held_back: 4,
+        not_taken: None,
         sk_drops: Some(3),
         sources: Some(6),
         waits: Some(Waits { p50: 12, p99: 80, max: 99 }),

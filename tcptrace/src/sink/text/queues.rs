@@ -349,7 +349,7 @@ fn more(c: &Connection, l: &Listening) -> Vec<(String, Tone)> {
         ),
         (drop::RST, "", ["reset while half-open"; 2]),
         (drop::SYNACK_TIMEOUT, "", ["timed out half-open"; 2]),
-        (drop::OTHER, "", ["dropped, no memory or route"; 2]),
+        (drop::OTHER, "", ["dropped: no memory, no route or ICMP error"; 2]),
         (drop::LISTENER_CLOSED, "", ["half-open when it was closed"; 2]),
     ] {
         if let Some(n) = l.dropped[i].filter(|&n| n > 0) {
@@ -358,11 +358,12 @@ fn more(c: &Connection, l: &Listening) -> Vec<(String, Tone)> {
     }
     let known = |i: usize| l.dropped[i].unwrap_or(0);
     // `sk_drops` has a final ACK that met a full accept queue twice: as tcp_listendrop() in tcp_v4_syn_recv_sock(), and as a segment
-    // that tcp_v4_rcv() threw away.
+    // that its request did not take.
     let told = known(drop::SYN_QUEUE_FULL)
         + known(drop::ACCEPT_QUEUE_FULL_SYN)
-        + 2 * known(drop::ACCEPT_QUEUE_FULL_ACK)
-        + known(drop::OTHER);
+        + known(drop::ACCEPT_QUEUE_FULL_ACK)
+        + known(drop::OTHER)
+        + l.not_taken.unwrap_or(known(drop::ACCEPT_QUEUE_FULL_ACK));
     if let Some(n) = l.sk_drops.filter(|&n| n > told) {
         parts.push((format!("{} dropped, reason not known", n - told), Tone::Bad));
     }

@@ -249,6 +249,7 @@ fn requests(t: &mut Text<Vec<u8>>) {
         (Outcome::Queued, None),
         (Outcome::Queued, Some(Detail::Migrated)),
         (Outcome::Completed, None),
+        (Outcome::Completed, Some(Detail::Migrated)),
         (Outcome::Completed, Some(Detail::FastOpen)),
         (Outcome::CookieSent, None),
         (Outcome::CookieCompleted, None),
@@ -258,6 +259,7 @@ fn requests(t: &mut Text<Vec<u8>>) {
         (Outcome::AcceptQueueFullAck, Some(Detail::Aborted)),
         (Outcome::Rst, None),
         (Outcome::Other, Some(Detail::ListenerClosed)),
+        (Outcome::Other, Some(Detail::IcmpError)),
         (Outcome::Other, None),
     ] {
         t.request(&of(outcome, detail));

@@ -74,9 +74,12 @@ pub fn transition(c: &Connection, t: &Transition) -> Words {
 pub fn request(r: &Request) -> (&'static str, Words, Tone) {
     match (r.outcome, r.detail) {
         (Some(Outcome::Queued), Some(Detail::Migrated)) => {
-            ("half-open", words("moved to another listener", "migrated"), Tone::Plain)
+            ("half-open", words("moved from another listener", "migrated"), Tone::Plain)
         }
         (Some(Outcome::Queued), _) => ("half-open", words("SYN: SYN+ACK sent", "SYN"), Tone::Opening),
+        (Some(Outcome::Completed), Some(Detail::Migrated)) => {
+            ("accept queue", words("moved from another listener", "migrated"), Tone::Plain)
+        }
         (Some(Outcome::Completed), Some(Detail::FastOpen)) => ("accept queue", same("Fast Open"), Tone::Good),
         (Some(Outcome::Completed), _) => ("accept queue", same("final ACK"), Tone::Good),
         (Some(Outcome::CookieCompleted), _) => ("accept queue", words("returned cookie", "cookie"), Tone::Good),
@@ -93,6 +96,9 @@ pub fn request(r: &Request) -> (&'static str, Words, Tone) {
         (Some(Outcome::SynAckTimeout), _) => ("half-open gone", words("SYN+ACK unanswered", "no ACK"), Tone::Bad),
         (Some(Outcome::Other), Some(Detail::ListenerClosed)) => {
             ("half-open gone", words("listener closed", "listener"), Tone::Bad)
+        }
+        (Some(Outcome::Other), Some(Detail::IcmpError)) => {
+            ("half-open gone", words("ICMP: unreachable", "ICMP"), Tone::Bad)
         }
         (Some(Outcome::Other), _) if r.snt_isn.is_none() => {
             ("SYN dropped", words("no memory or route", "no memory"), Tone::Bad)

@@ -12,7 +12,7 @@
 //! | SyncookiesRecv | `cookie_v4/v6_check`, before the child is made | cookies that became connections; not comparable where a child could not be made |
 //! | EmbryonicRsts | `tcp_check_req`: RST, SYN in the window, abort on overflow | RSTs |
 //! | PassiveOpens | `tcp_create_openreq_child`: every child, phantoms too | completed + phantoms |
-//! | `sk_drops` | every `tcp_listendrop` of one listener, and every segment that `tcp_check_req` lets go | as ListenDrops; not comparable where half-open requests met such segments |
+//! | `sk_drops` | every `tcp_listendrop` of one listener, and every segment that `tcp_check_req` lets go | as ListenDrops, + segments not taken. RSTs and FINs that are of no connection count there, too, and pass no hook |
 //!
 //! SyncookiesFailed and TCPDeferAcceptDrop pass no hook.
 
@@ -75,14 +75,11 @@ pub(super) struct Moment {
     pub rest: bool,
 }
 
-/// What `sk_drops` of a listener should have grown by. None: requests met segments that `tcp_v4_rcv` and `tcp_v6_rcv` count there
-/// and no hook does: a RST, a refused final ACK, a SYN that came again (each is counted here otherwise), data before TCP_DEFER_ACCEPT's
-/// time is up (its SYN-ACK is sent again).
-pub(super) fn listener_drops(t: &ListenerTotals) -> Option<u64> {
-    let met = t.dropped[drop::ACCEPT_QUEUE_FULL_ACK] + t.dropped[drop::RST] + t.synack_retrans;
+/// What `sk_drops` of a listener should have grown by.
+pub(super) fn listener_drops(t: &ListenerTotals) -> u64 {
     let mut sums = Sums::default();
     sums.add(t);
-    (met == 0).then(|| sums.listen_drops())
+    sums.listen_drops() + t.not_taken
 }
 
 /// What a namespace's counters should have grown by between two moments, for those that `signals` see exactly.
@@ -164,18 +161,16 @@ mod tests {
     }
 
     #[test]
-    fn a_listeners_drops_are_claimed_unless_requests_met_segments() {
+    fn a_listener_drops_what_its_requests_do_not_take() {
         let mut totals: ListenerTotals = zerocopy::FromZeros::new_zeroed();
         totals.dropped[drop::SYN_QUEUE_FULL] = 2;
         totals.dropped[drop::ACCEPT_QUEUE_FULL_SYN] = 3;
-        assert_eq!(listener_drops(&totals), Some(5));
-        for met in [drop::ACCEPT_QUEUE_FULL_ACK, drop::RST] {
-            let mut totals = totals;
-            totals.dropped[met] = 1;
-            assert_eq!(listener_drops(&totals), None);
-        }
-        totals.synack_retrans = 1;
-        assert_eq!(listener_drops(&totals), None);
+        assert_eq!(listener_drops(&totals), 5);
+        // A RST counts once, a final ACK that met a full accept queue twice.
+        totals.dropped[drop::RST] = 1;
+        totals.dropped[drop::ACCEPT_QUEUE_FULL_ACK] = 1;
+        totals.not_taken = 2;
+        assert_eq!(listener_drops(&totals), 8);
     }
 
     #[test]

@@ -168,12 +168,12 @@ impl Queues {
                 audit::compare(netns, base, now, &self.exact, &mut residual);
             }
         }
-        let claimed = self.exact.syn_outcome && self.exact.overflow;
+        let claimed = self.exact.syn_outcome && self.exact.overflow && self.exact.segments_not_taken;
         for (&cookie, known) in &mut self.listeners {
             let (Some(sample), Some(told)) = (known.sample.filter(|_| claimed), known.told) else { continue };
             let (base, before) = *known.drops.get_or_insert((sample.drops, told));
             let kernel = u64::from(sample.drops.wrapping_sub(base));
-            let Some(ours) = audit::listener_drops(&difference(&told, Some(&before))) else { continue };
+            let ours = audit::listener_drops(&difference(&told, Some(&before)));
             if kernel != 0 || ours != 0 {
                 let counter = "sk_drops".to_owned();
                 residual.push(Residual { netns: sample.tuple.netns, counter, listener: Some(cookie), kernel, ours });
@@ -368,6 +368,7 @@ fn difference(now: &ListenerTotals, before: Option<&ListenerTotals>) -> Listener
         (&mut d.failed, b.failed),
         (&mut d.by_rule, b.by_rule),
         (&mut d.phantoms, b.phantoms),
+        (&mut d.not_taken, b.not_taken),
     ] {
         *n = n.saturating_sub(before);
     }
@@ -462,7 +463,8 @@ fn report(
         syns: count(served.syn_outcome, d.syns),
         queued: count(served.half_open, d.queued),
         completed: count(served.accept_queue, d.completed),
-        accepted: count(served.accept, d.accepted),
+        // What was in no accept queue that is known is nobody's.
+        accepted: count(served.accept && served.accept_queue, d.accepted),
         // A tracepoint sees a cookie only when it comes back.
         cookies_sent: count(exact.cookies, d.cookies_sent),
         cookies_ok: count(served.cookies, d.cookies_ok),
@@ -471,6 +473,7 @@ fn report(
         synack_retrans: count(served.synack_retransmit, d.synack_retrans),
         migrated: count(served.migration, d.migrated),
         held_back: d.held_back,
+        not_taken: count(served.segments_not_taken, d.not_taken),
         sk_drops: sample.zip(drops_before).map(|(s, before)| u64::from(s.drops.wrapping_sub(before))),
         sources: (served.syn_outcome || served.half_open).then(|| window.map_or(0, |w| estimate::sources(&w.sources))),
         waits,

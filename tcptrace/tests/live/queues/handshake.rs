@@ -28,6 +28,7 @@ fn a_request_joins_its_connection() {
 
     watched.outcomes(8101, &[&*format!("{peer} queued 1/0"), &format!("{peer} completed 0/1")]);
     watched.totals(8101, &[("syns", 1), ("queued", 1), ("completed", 1), ("accepted", 1)]);
+    watched.audited(&["PassiveOpens"]);
     watched.peaks(8101, 1, 1);
     let server = watched.run.only("server");
     server.owned_by(&me());

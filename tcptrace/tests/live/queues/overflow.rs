@@ -56,6 +56,7 @@ fn backlog_n_holds_n_and_one_and_the_next_syn_is_dropped() {
         8111,
         &[("syns", 5), ("queued", 4), ("completed", 4), ("accepted", 1), ("dropped.accept_queue_full_syn", 1)],
     );
+    watched.audited(&["ListenDrops", "ListenOverflows", "PassiveOpens", "sk_drops"]);
     watched.peaks(8111, 1, 3);
     let drops: u64 = watched.listeners(8111).iter().map(|l| l["sk_drops"].as_u64().expect("a count")).sum();
     assert_eq!(drops, 1);

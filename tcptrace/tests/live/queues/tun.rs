@@ -4,7 +4,10 @@
 use crate::support::{
     netns::Netns,
     queues::{Served, Watch, counter, served, tcp_counter},
-    segment::flag::{ACK, FIN, RST, SYN},
+    segment::{
+        Segment,
+        flag::{ACK, FIN, RST, SYN},
+    },
     socket::Sock,
     tun::{KERNEL, Tun},
     wait_until,
@@ -54,6 +57,7 @@ fn a_stale_syn() {
     let tun = Tun::new(&ns);
     let watch = Watch::start(&ns);
     let listener = listen(&ns, 8202, 4);
+    watch.depths(8202, 0, 0);
     let mut peer = tun.peer(40202);
     peer.meets(8202);
     peer.send_at(500_000, 0, SYN, b"");
@@ -84,7 +88,39 @@ fn a_stale_syn() {
         8202,
         &[("syns", 2), ("queued", 2), ("completed", 1), ("accepted", 1), ("dropped.rst", 1), ("synack_retrans", again)],
     );
+    watched.audited(&["EmbryonicRsts", "PassiveOpens", "sk_drops"]);
     assert_eq!(watched.grown("EmbryonicRsts"), 1);
+}
+
+/// "Host unreachable" about a SYN-ACK ends the request; about another segment it does not. Where no hook sees it, it passes for a RST.
+#[test]
+fn an_icmp_error() {
+    let ns = Netns::new();
+    let tun = Tun::new(&ns);
+    let watch = Watch::start(&ns);
+    let _listener = listen(&ns, 8206, 4);
+    watch.depths(8206, 0, 0);
+    let mut peer = tun.peer(40207);
+    peer.meets(8206);
+    peer.send(SYN, b"");
+    let answer = peer.expect(SYN | ACK);
+    watch.depths(8206, 1, 0);
+    peer.send_unreachable(&Segment { seq: answer.seq.wrapping_add(1), ..answer.clone() });
+    watch.counted("OutOfWindowIcmps", 1);
+    watch.depths(8206, 1, 0);
+    peer.send_unreachable(&answer);
+    watch.counted("ListenDrops", 1);
+    watch.depths(8206, 0, 0);
+    let watched = watch.stop();
+    let (outcome, total) = if served("icmp_error") == Served::Exact {
+        ("other:icmp_error", "dropped.other")
+    } else {
+        ("rst", "dropped.rst")
+    };
+    let ended = format!("40207 {outcome} 0/0");
+    watched.outcomes(8206, &["40207 queued 1/0", &ended]);
+    watched.totals(8206, &[("syns", 1), ("queued", 1), (total, 1)]);
+    watched.audited(&["ListenDrops", "sk_drops"]);
 }
 
 #[test]
@@ -113,9 +149,10 @@ fn a_bogus_cookie() {
     let watched = watch.stop();
     watched.outcomes(8203, &["40204 cookie_sent 0/0", "40204 cookie_completed 0/1"]);
     watched.totals(8203, &[("syns", 1), ("cookies_sent", 1), ("cookies_ok", 1), ("completed", 1), ("accepted", 1)]);
+    watched.audited(&["PassiveOpens", "SyncookiesRecv", "SyncookiesSent", "TCPReqQFullDoCookies"]);
     let told = ["SyncookiesSent", "SyncookiesFailed", "SyncookiesRecv"].map(|name| watched.grown(name));
     assert_eq!(told, [1, 1, 1], "in the namespace's counters");
-    assert!(watched.run.only("server").has("options", "syncookie"));
+    assert_eq!(watched.run.only("server").has("options", "syncookie"), served("cookies") != Served::No);
 }
 
 /// Data in the SYN: a process has the connection before its handshake ends.
@@ -157,7 +194,7 @@ fn fast_open() {
         .totals(8204, &[("syns", 1), ("completed", 1), ("fast_opens", 1), ("accepted", 1), ("synack_retrans", again)]);
     let server = watched.run.only("server");
     server.carried(0, 5);
-    assert!(server.0["accept_wait_us"].is_u64(), "{}", server.0);
+    assert_eq!(server.0["accept_wait_us"].is_u64(), served("fast_open") != Served::No, "{}", server.0);
 }
 
 /// The first ACK is passed over on purpose: the request stays until data comes, and is no sign of a flood.

@@ -63,6 +63,7 @@ fn tour(t: &mut QueuesText<Vec<u8>>) {
         synack_retrans: Some(870),
         sources: Some(15_211),
         // 33 SYNs, and 12 final ACKs that are counted twice.
+        not_taken: None,
         sk_drops: Some(57),
         waits: Some(Waits { p50: 1200, p99: 12_000, max: 95_123 }),
         ..quiet()
@@ -77,6 +78,7 @@ fn tour(t: &mut QueuesText<Vec<u8>>) {
         syns: None,
         cookies_sent: Some(40),
         dropped: [None, Some(7), Some(0), Some(0), Some(0), None, Some(0)],
+        not_taken: None,
         sk_drops: Some(9),
         accept_queue: depth(9, 11, 10),
         limited_by: Some(LimitedBy::Backlog),
