@@ -13,7 +13,7 @@ use tcptrace_common::{
 
 use crate::{
     emit, filter,
-    maps::{EMPTY, EPOCH, LISTENERS, WAITING, off},
+    maps::{EMPTY, EPOCH, LISTENERS, SOURCE_SEED, WAITING, off},
     memory::Memory,
     scratch::scratch,
 };
@@ -117,7 +117,7 @@ impl Listener {
     /// Show the estimator of distinct sources a peer.
     #[inline(always)]
     pub fn source(&self, address: u64) {
-        let hash = mix(address);
+        let hash = mix(address ^ SOURCE_SEED.load());
         // 57 zeros at most: a rank always fits, and always ends.
         let rank = ((hash >> 7) | 1 << 56).trailing_zeros() as u8 + 1;
         // SAFETY: a map entry; the index is below the number of registers.

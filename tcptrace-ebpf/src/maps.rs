@@ -106,6 +106,9 @@ pub static LISTENERS_ONLY: Global<u32> = Global::new(0);
 /// Records of single requests that may pass in a window of the token bucket; 0: none at all, completions included.
 #[unsafe(no_mangle)]
 pub static REQUEST_ALLOWANCE: Global<u64> = Global::new(0);
+/// Of the estimator of distinct sources: random, so that nobody can choose sources that look like one, or like millions.
+#[unsafe(no_mangle)]
+pub static SOURCE_SEED: Global<u64> = Global::new(0);
 /// Address of the kernel's `reqsk_timer_handler`.
 #[unsafe(no_mangle)]
 pub static REQSK_TIMER: Global<u64> = Global::new(0);

@@ -1,6 +1,7 @@
 //! Loads the kernel programs: resolved offsets and settings in, attached programs and their rings out.
 
 use std::{
+    hash::{BuildHasher as _, Hasher as _},
     io,
     os::fd::{AsRawFd as _, BorrowedFd},
     time::Duration,
@@ -242,6 +243,8 @@ fn globals(resolved: &Resolved, settings: &Settings, ring_bytes: u32) -> Globals
         queues: 1,
         listeners_only: u32::from(settings.queues == Queues::Only),
         request_allowance: allowance(settings.request_rate),
+        // What the standard library seeds its own tables with.
+        source_seed: std::hash::RandomState::new().build_hasher().finish(),
         reqsk_timer: 0,
         tw_timer: 0,
         overflow_reason: resolved.overflow_reason.unwrap_or(0),

@@ -70,6 +70,7 @@ pub(super) struct Globals {
     pub queues: u32,
     pub listeners_only: u32,
     pub request_allowance: u64,
+    pub source_seed: u64,
     pub reqsk_timer: u64,
     pub tw_timer: u64,
     pub overflow_reason: u32,
@@ -111,6 +112,7 @@ impl<'a> Opener<'a> {
             .override_global("QUEUES", &g.queues, true)
             .override_global("LISTENERS_ONLY", &g.listeners_only, true)
             .override_global("REQUEST_ALLOWANCE", &g.request_allowance, true)
+            .override_global("SOURCE_SEED", &g.source_seed, true)
             .override_global("REQSK_TIMER", &g.reqsk_timer, true)
             .override_global("TW_TIMER", &g.tw_timer, true)
             .override_global("OVERFLOW_REASON", &g.overflow_reason, true)
