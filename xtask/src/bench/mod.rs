@@ -37,11 +37,12 @@ use crate::{apt, netns::Netns, sh};
 const PACKAGES: [apt::Package; 3] =
     [("bpftrace", Some("bpftrace")), ("iproute2", Some("ip")), ("libbpf-tools", Some("tcpstates"))];
 
-/// Connections per second of the paced run, and for how long.
+/// Connections per second of the paced run.
 const PACED_RATE: u32 = 5000;
-const PACED_SECONDS: u32 = 2;
-/// Paced pairs of runs in a round, halved. Other work on the host moves single pairs by some microseconds, so there are many.
-const PACED_QUADS: u32 = 3;
+/// How long it is looked at, with and without a tracer.
+const PACED_SLICE: Duration = Duration::from_secs(1);
+/// Paced pairs of looks in a round. Other work on the host moves single pairs by some microseconds, so there are many.
+const PACED_PAIRS: u32 = 8;
 
 /// After a load has ended its last delayed ACKs may still be on their way, for 40 ms, and tcptrace looks at its rings every
 /// 100 ms.
@@ -131,10 +132,8 @@ pub fn run(options: &Options) -> Result<bool> {
         for subject in bench.order(round) {
             if wanted(Measure::Paced) && subject.name != SUBJECTS[0].name {
                 eprintln!("paced {}/{}: {}", round + 1, options.rounds, subject.name);
-                for _ in 0..PACED_QUADS {
-                    for pair in bench.paced_pairs(subject)? {
-                        report.paced(subject, pair);
-                    }
+                for pair in bench.paced(subject)? {
+                    report.paced(subject, pair);
                 }
             }
         }
@@ -226,36 +225,28 @@ impl Bench {
         Ok(storm)
     }
 
-    /// Without, with, with, without: a machine that becomes faster or slower meanwhile makes one pair dearer, one cheaper.
-    fn paced_pairs(&self, subject: &Subject) -> Result<[Pair; 2]> {
-        let [without, with] = [&SUBJECTS[0], subject];
-        let [a, b] = [self.paced(without)?, self.paced(with)?];
-        let [c, d] = [self.paced(with)?, self.paced(without)?];
-        Ok([Pair { without: a, with: b }, Pair { without: d, with: c }])
-    }
-
-    fn paced(&self, subject: &Subject) -> Result<Paced> {
-        let (rate, count) = (PACED_RATE.to_string(), (PACED_RATE * PACED_SECONDS).to_string());
-        let mut before = Duration::ZERO;
-        let mut tracer_cpu = Duration::ZERO;
-        let (load, _) = self.one(subject, &["--connections", &count, "--rate", &rate], |tracer, when| {
-            let Some(tracer) = tracer else { return Ok(()) };
-            match when {
-                When::Before => before = tracer.cpu()?,
-                When::After => {
-                    // What it looks at only every so often.
-                    thread::sleep(SETTLE);
-                    tracer_cpu = tracer.cpu()?.saturating_sub(before);
+    /// One load goes on all the time while the tracer comes and goes: what the machine does meanwhile moves the cost of a connection
+    /// by more than a tracer does, from one ten seconds to the next.
+    fn paced(&self, subject: &Subject) -> Result<Vec<Pair>> {
+        let netns = Netns::new()?;
+        let mut load = Paceload::start(&netns)?;
+        let out = self.files.0.join("out");
+        let mut pairs = Vec::new();
+        for _ in 0..PACED_PAIRS {
+            let [before, with] = {
+                let before = load.slice(None)?;
+                let tracer = Tracer::start(subject, netns.inode(), &out)?;
+                let with = load.slice(tracer.as_ref())?;
+                if let Some(tracer) = tracer {
+                    tracer.end(subject.is_ours())?;
                 }
-            }
-            Ok(())
-        })?;
-        let connections = number(&load, "connections")?;
-        Ok(Paced {
-            load_us: number(&load, "cpu_ns")? / 1e3 / connections,
-            tracer_us: tracer_cpu.as_secs_f64() * 1e6 / connections,
-            rate: number(&load, "per_second")?,
-        })
+                [before, with]
+            };
+            let after = load.slice(None)?;
+            let without = Paced { load_us: (before.load_us + after.load_us) / 2.0, ..before };
+            pairs.push(Pair { without, with });
+        }
+        Ok(pairs)
     }
 
     fn cost(&self, subject: &Subject) -> Result<Vec<Cost>> {
@@ -302,6 +293,44 @@ impl Bench {
         let messages = self.files.0.join("out.messages");
         let ended = tracer.end(subject.is_ours())?;
         Ok((load, Some(Run { ended, out, messages: fs::read_to_string(messages)? })))
+    }
+}
+
+/// A load at a steady rate. Killed on drop.
+struct Paceload(std::process::Child);
+
+impl Paceload {
+    fn start(netns: &Netns) -> Result<Self> {
+        let xtask = env::current_exe().context("where this binary is")?;
+        let (rate, endless) = (PACED_RATE.to_string(), u32::MAX.to_string());
+        let mut command = netns.command(xtask);
+        command.args(["load", "--rate", &rate, "--connections", &endless]).stdout(std::process::Stdio::null());
+        let load = Self(command.spawn().context("starting the load")?);
+        thread::sleep(PACED_SLICE);
+        Ok(load)
+    }
+
+    /// CPU times of one slice.
+    fn slice(&mut self, tracer: Option<&Tracer>) -> Result<Paced> {
+        interrupted()?;
+        // What was attached or let go a moment ago.
+        thread::sleep(SETTLE);
+        ensure!(self.0.try_wait()?.is_none(), "the load ended");
+        let cpu = || Ok::<_, anyhow::Error>(proc::process_time(self.0.id())? + proc::softirq_threads()?);
+        let tracer_cpu = || tracer.map_or(Ok(Duration::ZERO), Tracer::cpu);
+        let (began, before, tracer_before) = (Instant::now(), cpu()?, tracer_cpu()?);
+        thread::sleep(PACED_SLICE);
+        let (seconds, after, tracer_after) = (began.elapsed().as_secs_f64(), cpu()?, tracer_cpu()?);
+        let us = |from: Duration, to: Duration| (to - from).as_secs_f64() * 1e6 / (seconds * f64::from(PACED_RATE));
+        Ok(Paced { load_us: us(before, after), tracer_us: us(tracer_before, tracer_after) })
+    }
+}
+
+impl Drop for Paceload {
+    fn drop(&mut self) {
+        // Already gone is as good as killed.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 

@@ -38,18 +38,16 @@ pub struct Storm {
     pub counts: Option<Counts>,
 }
 
-/// One paced run.
+/// A slice of a paced load.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Paced {
     /// CPU time of the threads that make connections, and of the softirq threads, microseconds per connection.
     pub load_us: f64,
     /// CPU time of the tracer, microseconds per connection.
     pub tracer_us: f64,
-    /// Connections per second, in fact.
-    pub rate: f64,
 }
 
-/// Two paced runs, one right behind the other.
+/// Two slices, one right behind the other.
 #[derive(Clone, Copy, Debug)]
 pub struct Pair {
     /// Nothing attached.
@@ -119,7 +117,7 @@ impl Report {
         self.row(subject).storms.push(run);
     }
 
-    /// Add a pair of paced runs.
+    /// Add a pair of slices.
     pub fn paced(&mut self, subject: &Subject, pair: Pair) {
         self.row(subject).paced.push(pair);
     }
@@ -177,9 +175,6 @@ impl Report {
                 let part = median(row.paced.iter().map(get)).unwrap_or_default();
                 add(name, format!("{part:.2}"), json!(part), None);
             }
-        }
-        if let Some(rate) = median(row.paced.iter().map(|pair| pair.with.rate)) {
-            add("paced rate in fact", format!("{rate:.0}"), json!(rate), None);
         }
         let runs: u64 = row.costs.iter().map(|cost| cost.cost.runs).sum();
         if runs > 0 {
