@@ -220,3 +220,30 @@ fn an_orphan_whose_peer_closes_later() {
         check(line, run.only("server").number("id"), "FIN_WAIT2", "reused", at_least..=at_most);
     }
 }
+
+/// One timeline from the SYN to the end of TIME_WAIT, a minute later.
+#[test]
+fn a_minute_of_time_wait() {
+    // TCP_TIMEWAIT_LEN; the kernel's timer wheel is two seconds coarse at this distance, and rounds up.
+    const LENGTH: Duration = Duration::from_secs(60);
+    let ns = Netns::new();
+    let tracer = trace(&ns);
+    let listener = Sock::listen(&ns, local(8247), 4);
+    let client = Sock::connected(&ns, local(8247));
+    let before = Instant::now();
+    close_in_order(client, listener.accept());
+    wait_until("TIME_WAIT", || ns.rows().iter().any(|row| (row.1, row.2) == (8247, TIME_WAIT)));
+    // Longer than a deadline.
+    std::thread::sleep(LENGTH.saturating_sub(before.elapsed()).saturating_sub(Duration::from_secs(1)));
+    wait_until("the end of TIME_WAIT", || ns.rows().iter().all(|row| row.2 != TIME_WAIT));
+    let at_most = us(before);
+    told(&tracer);
+    drop(listener);
+    let run = tracer.stop();
+    let client = run.only("client");
+    assert!(client.states().ends_with("FIN_WAIT1 FIN_WAIT2 TIME_WAIT"), "{}", client.0);
+    if let Some(line) = only(&run) {
+        let at_least = LENGTH.as_micros() as u64 - 100_000;
+        check(line, client.number("id"), "TIME_WAIT", "expired", at_least..=at_most);
+    }
+}
