@@ -167,6 +167,51 @@ pub struct ListenerTotals {
     pub not_taken: u64,
 }
 
+impl ListenerTotals {
+    /// Change every count by `each`, which gets the same count of `other` beside it. The last ones are 32 bits wide and wrap.
+    pub fn with(&mut self, other: &Self, each: impl Fn(u64, u64) -> u64, wrapping: impl Fn(u32, u32) -> u32) {
+        // Exhaustive, so that a new count is not forgotten.
+        let Self {
+            syns,
+            queued,
+            completed,
+            accepted,
+            cookies_sent,
+            cookies_ok,
+            fast_opens,
+            dropped,
+            synack_retrans,
+            migrated,
+            held_back,
+            waits,
+            failed,
+            by_rule,
+            phantoms,
+            not_taken,
+        } = self;
+        for (count, other) in [
+            (syns, other.syns),
+            (queued, other.queued),
+            (completed, other.completed),
+            (accepted, other.accepted),
+            (cookies_sent, other.cookies_sent),
+            (cookies_ok, other.cookies_ok),
+            (fast_opens, other.fast_opens),
+            (synack_retrans, other.synack_retrans),
+            (migrated, other.migrated),
+            (held_back, other.held_back),
+            (failed, other.failed),
+            (by_rule, other.by_rule),
+            (phantoms, other.phantoms),
+            (not_taken, other.not_taken),
+        ] {
+            *count = each(*count, other);
+        }
+        dropped.iter_mut().zip(other.dropped).for_each(|(count, other)| *count = each(*count, other));
+        waits.iter_mut().zip(other.waits).for_each(|(count, other)| *count = wrapping(*count, other));
+    }
+}
+
 /// High-water marks of one interval, 144 bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]

@@ -80,13 +80,9 @@ fn req_err(ctx: FEntryContext) -> i32 {
 #[fexit(function = "tcp_check_req")]
 fn check_req_exit(ctx: FExitContext) -> i32 {
     if ctx.ret::<u64>() == Ok(0) {
-        half_open::not_taken::<Typed>(ctx.arg(0), at(ctx.arg(4)));
+        half_open::not_taken::<Typed>(ctx.arg(0), ctx.arg(4));
     }
     0
-}
-
-const fn at(address: u64) -> *const u8 {
-    address as *const u8
 }
 
 #[fexit(function = "inet_reqsk_clone")]

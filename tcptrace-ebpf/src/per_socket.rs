@@ -44,13 +44,19 @@ pub fn get(program: usize, sk: *const u8, cookie: u64, first: bool) -> *mut PerS
         }
     }
     let stored = storage(sk, true);
-    if stored.is_null()
-        && let Some(stats) = STATS.get_ptr_mut(0)
-    {
+    if stored.is_null() {
+        no_storage(program);
+    }
+    stored
+}
+
+/// Count storage of a socket that could not be made.
+#[inline(always)]
+pub fn no_storage(program: usize) {
+    if let Some(stats) = STATS.get_ptr_mut(0) {
         // SAFETY: `program` is a constant below the array's length.
         unsafe { (*stats).storage[program] += 1 }
     }
-    stored
 }
 
 /// A process took the socket over: remember it and number the record that says so. For callers that have no typed pointer

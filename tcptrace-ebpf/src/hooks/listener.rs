@@ -15,7 +15,8 @@ use super::{
 };
 use crate::{
     emit, filter,
-    maps::{LISTENING, STATS, SYSCALLS, off},
+    maps::{LISTENING, SYSCALLS, off},
+    per_socket,
     sock::{self, ld, ld_or},
     task,
 };
@@ -56,11 +57,8 @@ fn mark(sk: *const u8) {
             u64::from(BPF_SK_STORAGE_GET_F_CREATE),
         )
     };
-    if marked.is_null()
-        && let Some(stats) = STATS.get_ptr_mut(0)
-    {
-        // SAFETY: a map entry.
-        unsafe { (*stats).storage[PROGRAM] += 1 }
+    if marked.is_null() {
+        per_socket::no_storage(PROGRAM);
     }
 }
 

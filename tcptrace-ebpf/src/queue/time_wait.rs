@@ -101,26 +101,21 @@ pub fn began(cookie: u64, state: u8) {
 /// A timewait socket is gone.
 #[inline(always)]
 pub fn ended(cookie: u64, state: u8, expired: bool) {
-    // SAFETY: the slot is a `TimeWaitEnd`.
-    emit::record(PROGRAM, |r: *mut TimeWaitEnd| unsafe {
-        fill(
-            &raw mut (*r).head,
-            cookie,
-            kind::TIME_WAIT_END,
-            state,
-            tcp::CLOSE,
-            if expired { flag::EXPIRED } else { 0 },
-        );
-        (*r).late_ns = 0;
-    });
+    tell_end(cookie, state, if expired { flag::EXPIRED } else { 0 }, || 0);
 }
 
 /// A timewait socket was gone before its time at `ts`; only now it is known that it did not go on.
 #[inline(always)]
 pub fn ended_at(cookie: u64, state: u8, ts: u64) {
+    // SAFETY: no arguments.
+    tell_end(cookie, state, 0, || unsafe { h::bpf_ktime_get_ns() }.saturating_sub(ts));
+}
+
+#[inline(always)]
+fn tell_end(cookie: u64, state: u8, flags: u16, late_ns: impl FnOnce() -> u64) {
     // SAFETY: the slot is a `TimeWaitEnd`.
     emit::record(PROGRAM, |r: *mut TimeWaitEnd| unsafe {
-        fill(&raw mut (*r).head, cookie, kind::TIME_WAIT_END, state, tcp::CLOSE, 0);
-        (*r).late_ns = h::bpf_ktime_get_ns().saturating_sub(ts);
+        fill(&raw mut (*r).head, cookie, kind::TIME_WAIT_END, state, tcp::CLOSE, flags);
+        (*r).late_ns = late_ns();
     });
 }

@@ -57,7 +57,7 @@ fn merge<'a>(cpus: impl Iterator<Item = &'a ListenerEntry>, epoch: u32) -> (List
     let (mut totals, mut window) = (ListenerTotals::new_zeroed(), Window::new_zeroed());
     window.epoch = epoch;
     for entry in cpus {
-        add(&mut totals, &entry.totals);
+        totals.with(&entry.totals, |sum, cpu| sum + cpu, u32::wrapping_add);
         let marks = &entry.windows[(epoch & 1) as usize];
         if marks.epoch == epoch {
             window.syn_peak = window.syn_peak.max(marks.syn_peak);
@@ -69,45 +69,6 @@ fn merge<'a>(cpus: impl Iterator<Item = &'a ListenerEntry>, epoch: u32) -> (List
         }
     }
     (totals, window)
-}
-
-fn add(sum: &mut ListenerTotals, cpu: &ListenerTotals) {
-    // Exhaustive, so that a new count is not forgotten.
-    let ListenerTotals {
-        syns,
-        queued,
-        completed,
-        accepted,
-        cookies_sent,
-        cookies_ok,
-        fast_opens,
-        dropped,
-        synack_retrans,
-        migrated,
-        held_back,
-        waits,
-        failed,
-        by_rule,
-        phantoms,
-        not_taken,
-    } = cpu;
-    sum.syns += syns;
-    sum.queued += queued;
-    sum.completed += completed;
-    sum.accepted += accepted;
-    sum.cookies_sent += cookies_sent;
-    sum.cookies_ok += cookies_ok;
-    sum.fast_opens += fast_opens;
-    sum.dropped.iter_mut().zip(dropped).for_each(|(sum, cpu)| *sum += cpu);
-    sum.synack_retrans += synack_retrans;
-    sum.migrated += migrated;
-    sum.held_back += held_back;
-    // 32 bits: they wrap as a single CPU's do.
-    sum.waits.iter_mut().zip(waits).for_each(|(sum, cpu)| *sum = sum.wrapping_add(*cpu));
-    sum.failed += failed;
-    sum.by_rule += by_rule;
-    sum.phantoms += phantoms;
-    sum.not_taken += not_taken;
 }
 
 #[cfg(test)]

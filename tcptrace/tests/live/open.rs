@@ -13,7 +13,7 @@ use crate::support::{
     skipped,
     socket::{Pair, Sock, close_in_order, local, pair},
     tracer::{Tracer, traced},
-    tun::{KERNEL, Tun},
+    tun::{KERNEL, Tun, at},
     wait_until,
 };
 
@@ -215,11 +215,7 @@ fn tfo_child_is_accepted_before_the_handshake_ends() {
         // 0x200: data in a SYN needs no cookie.
         ns.sysctl("net/ipv4/tcp_fastopen", "515");
         let tun = Tun::new(ns);
-        let addr = (KERNEL, 7110).into();
-        let listener = Sock::new(ns, addr);
-        listener.bind(addr);
-        listener.tcp_option(libc::TCP_FASTOPEN, 16);
-        rustix::net::listen(&listener, 16).expect("listen");
+        let listener = Sock::listen_fast_open(ns, at(7110), 16);
         let mut peer = tun.peer(40110);
         peer.meets(7110);
         peer.send(SYN, b"early");

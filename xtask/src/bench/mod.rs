@@ -233,15 +233,12 @@ impl Bench {
         let out = self.files.0.join("out");
         let mut pairs = Vec::new();
         for _ in 0..PACED_PAIRS {
-            let [before, with] = {
-                let before = load.slice(None)?;
-                let tracer = Tracer::start(subject, netns.inode(), &out)?;
-                let with = load.slice(tracer.as_ref())?;
-                if let Some(tracer) = tracer {
-                    tracer.end(subject.is_ours())?;
-                }
-                [before, with]
-            };
+            let before = load.slice(None)?;
+            let tracer = Tracer::start(subject, netns.inode(), &out)?;
+            let with = load.slice(tracer.as_ref())?;
+            if let Some(tracer) = tracer {
+                tracer.end(subject.is_ours())?;
+            }
             let after = load.slice(None)?;
             let without = Paced { load_us: (before.load_us + after.load_us) / 2.0, ..before };
             pairs.push(Pair { without, with });
@@ -318,11 +315,18 @@ impl Paceload {
         ensure!(self.0.try_wait()?.is_none(), "the load ended");
         let cpu = || Ok::<_, anyhow::Error>(proc::process_time(self.0.id())? + proc::softirq_threads()?);
         let tracer_cpu = || tracer.map_or(Ok(Duration::ZERO), Tracer::cpu);
-        let (began, before, tracer_before) = (Instant::now(), cpu()?, tracer_cpu()?);
+        let opened = || proc::passive_opens(self.0.id());
+        let (began, first, before, tracer_before) = (Instant::now(), opened()?, cpu()?, tracer_cpu()?);
         thread::sleep(PACED_SLICE);
-        let (seconds, after, tracer_after) = (began.elapsed().as_secs_f64(), cpu()?, tracer_cpu()?);
-        let us = |from: Duration, to: Duration| (to - from).as_secs_f64() * 1e6 / (seconds * f64::from(PACED_RATE));
-        Ok(Paced { load_us: us(before, after), tracer_us: us(tracer_before, tracer_after) })
+        let (seconds, after, tracer_after, last) = (began.elapsed().as_secs_f64(), cpu()?, tracer_cpu()?, opened()?);
+        let connections = last.saturating_sub(first) as f64;
+        ensure!(connections > 0.0, "the load makes no connections");
+        let us = |from: Duration, to: Duration| (to - from).as_secs_f64() * 1e6 / connections;
+        Ok(Paced {
+            load_us: us(before, after),
+            tracer_us: us(tracer_before, tracer_after),
+            rate: connections / seconds,
+        })
     }
 }
 

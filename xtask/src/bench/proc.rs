@@ -89,6 +89,18 @@ pub fn cpu_time(pid: u32) -> Result<Duration> {
     Ok(from_ticks(ticks))
 }
 
+/// Connections accepted so far in the network namespace of a live process.
+///
+/// # Errors
+/// It is gone, or the kernel has no such counter.
+pub fn passive_opens(pid: u32) -> Result<u64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/net/snmp")).with_context(|| format!("process {pid}"))?;
+    let mut lines = text.lines().filter(|line| line.starts_with("Tcp:"));
+    let (names, values) = (lines.next().context("Tcp:")?, lines.next().context("Tcp:")?);
+    let found = names.split_whitespace().zip(values.split_whitespace()).find(|(name, _)| *name == "PassiveOpens");
+    Ok(found.context("PassiveOpens")?.1.parse()?)
+}
+
 /// Memory that a live process has resident, bytes.
 ///
 /// # Errors

@@ -45,6 +45,8 @@ pub struct Paced {
     pub load_us: f64,
     /// CPU time of the tracer, microseconds per connection.
     pub tracer_us: f64,
+    /// Connections per second, in fact.
+    pub rate: f64,
 }
 
 /// Two slices, one right behind the other.
@@ -175,6 +177,9 @@ impl Report {
                 let part = median(row.paced.iter().map(get)).unwrap_or_default();
                 add(name, format!("{part:.2}"), json!(part), None);
             }
+        }
+        if let Some(rate) = median(row.paced.iter().map(|pair| pair.with.rate)) {
+            add("paced rate in fact", format!("{rate:.0}"), json!(rate), None);
         }
         let runs: u64 = row.costs.iter().map(|cost| cost.cost.runs).sum();
         if runs > 0 {

@@ -354,27 +354,7 @@ fn is_nothing(totals: &ListenerTotals) -> bool {
 fn difference(now: &ListenerTotals, before: Option<&ListenerTotals>) -> ListenerTotals {
     let Some(b) = before else { return *now };
     let mut d = *now;
-    for (n, before) in [
-        (&mut d.syns, b.syns),
-        (&mut d.queued, b.queued),
-        (&mut d.completed, b.completed),
-        (&mut d.accepted, b.accepted),
-        (&mut d.cookies_sent, b.cookies_sent),
-        (&mut d.cookies_ok, b.cookies_ok),
-        (&mut d.fast_opens, b.fast_opens),
-        (&mut d.synack_retrans, b.synack_retrans),
-        (&mut d.migrated, b.migrated),
-        (&mut d.held_back, b.held_back),
-        (&mut d.failed, b.failed),
-        (&mut d.by_rule, b.by_rule),
-        (&mut d.phantoms, b.phantoms),
-        (&mut d.not_taken, b.not_taken),
-    ] {
-        *n = n.saturating_sub(before);
-    }
-    d.dropped.iter_mut().zip(b.dropped).for_each(|(n, before)| *n = n.saturating_sub(before));
-    // These are 32 bits and wrap.
-    d.waits.iter_mut().zip(b.waits).for_each(|(n, before)| *n = n.wrapping_sub(before));
+    d.with(b, u64::saturating_sub, u32::wrapping_sub);
     d
 }
 

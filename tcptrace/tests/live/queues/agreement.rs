@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use rustix::net::sockopt;
 use serde_json::{Map, Value};
 
 use crate::support::{
@@ -17,7 +16,7 @@ use crate::support::{
     setting, skipped,
     socket::{Sock, close_in_order, local},
     tracer::{Live, Tracer, netns_list, tcptrace},
-    tun::{KERNEL, Tun},
+    tun::{Tun, at},
     wait_until,
 };
 
@@ -52,7 +51,7 @@ fn fields() -> Vec<Field> {
     fields
 }
 
-fn at<'a>(line: &'a Value, name: &str) -> &'a Value {
+fn field_of<'a>(line: &'a Value, name: &str) -> &'a Value {
     name.split('.').fold(line, |value, part| &value[part])
 }
 
@@ -81,7 +80,7 @@ impl Watching {
             let sums = counts.entry(key).or_default();
             let inferred = |name: &str| line["inferred"].as_array().is_some_and(|list| list.iter().any(|n| n == name));
             for field in fields.iter().filter(|f| !inferred(&f.name)) {
-                if let Some(n) = at(line, &field.name).as_u64() {
+                if let Some(n) = field_of(line, &field.name).as_u64() {
                     let sum: &mut u64 = sums.entry(field.name.clone()).or_default();
                     *sum = if field.name.ends_with(".peak") { n.max(*sum) } else { *sum + n };
                 }
@@ -133,7 +132,7 @@ impl Said {
 /// A bit of everything that can become of a SYN.
 fn traffic(ns: &Netns, settle: &dyn Fn()) {
     let tun = Tun::new(ns);
-    let listen = |port: u16, backlog: i32| Sock::listen(ns, (KERNEL, port).into(), backlog);
+    let listen = |port: u16, backlog: i32| Sock::listen(ns, at(port), backlog);
     // Both overflows: at the SYN, and at a final ACK that is answered later.
     let small = listen(8301, 1);
     settle();
@@ -178,13 +177,7 @@ fn traffic(ns: &Netns, settle: &dyn Fn()) {
     left[0].expect_skipping(SYN | ACK, RST | ACK);
     wait_until("its request to go", || !ns.rows().iter().any(|row| row.0 == 8303));
     // A group whose first listener goes: a request and a connection move.
-    let member = || {
-        let sock = Sock::new(ns, (KERNEL, 8304).into());
-        sockopt::set_socket_reuseport(&sock, true).expect("SO_REUSEPORT");
-        sock.bind((KERNEL, 8304).into());
-        rustix::net::listen(&sock, 8).expect("listen");
-        sock
-    };
+    let member = || Sock::listen_in_group(ns, at(8304), 8);
     let first = member();
     let mut moving = half_open(&tun, 8304, 41031..41033);
     moving[0].send(ACK, b"");
@@ -195,10 +188,7 @@ fn traffic(ns: &Netns, settle: &dyn Fn()) {
     let moved = [second.accept(), second.accept()];
     settle();
     // Data in a SYN.
-    let early = Sock::new(ns, (KERNEL, 8305).into());
-    early.bind((KERNEL, 8305).into());
-    early.tcp_option(libc::TCP_FASTOPEN, 16);
-    rustix::net::listen(&early, 4).expect("listen");
+    let early = Sock::listen_fast_open(ns, at(8305), 4);
     let mut eager = tun.peer(41041);
     eager.meets(8305);
     eager.send(SYN, b"early");

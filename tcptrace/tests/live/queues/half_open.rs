@@ -1,7 +1,5 @@
 //! Half-open requests that never become connections: nobody answers, or the peer resets them.
 
-use std::net::SocketAddr;
-
 use crate::support::{
     netns::Netns,
     process::me,
@@ -9,12 +7,8 @@ use crate::support::{
     segment::flag::{ACK, RST},
     slowness,
     socket::Sock,
-    tun::{KERNEL, Tun},
+    tun::{Tun, at},
 };
-
-fn at(port: u16) -> SocketAddr {
-    (KERNEL, port).into()
-}
 
 #[test]
 fn a_half_open_request_times_out_after_its_retransmits() {

@@ -1,8 +1,7 @@
 //! Listeners that come and go under their queues, groups that share a port, both address families.
 
-use std::{net::SocketAddr, os::fd::AsRawFd};
+use std::os::fd::AsRawFd;
 
-use rustix::net::sockopt;
 use serde_json::Value;
 
 use crate::support::{
@@ -12,37 +11,20 @@ use crate::support::{
     segment::flag::{ACK, RST, SYN},
     socket::{Sock, local},
     tracer::{replay, tcptrace},
-    tun::{KERNEL, PEER, Peer, Tun},
+    tun::{PEER, Tun, at},
     wait_until,
 };
 
 const ESTABLISHED: u8 = 1;
-
-/// A peer whose handshake ends with the kernel's SYN-ACK.
-fn half_open(tun: &Tun, from: u16, to: u16) -> Peer {
-    let mut peer = tun.peer(from);
-    peer.meets(to);
-    peer.send(SYN, b"");
-    peer.expect(SYN | ACK);
-    peer
-}
-
-fn listen_in_group(ns: &Netns, addr: SocketAddr, backlog: i32) -> Sock {
-    let sock = Sock::new(ns, addr);
-    sockopt::set_socket_reuseport(&sock, true).expect("SO_REUSEPORT");
-    sock.bind(addr);
-    rustix::net::listen(&sock, backlog).expect("listen");
-    sock
-}
 
 #[test]
 fn a_listener_closed_over_full_queues() {
     let ns = Netns::new();
     let tun = Tun::new(&ns);
     let watch = Watch::start(&ns);
-    let listener = Sock::listen(&ns, (KERNEL, 8211).into(), 4);
-    let _half_open = [half_open(&tun, 40211, 8211), half_open(&tun, 40212, 8211)];
-    let mut queued = half_open(&tun, 40213, 8211);
+    let listener = Sock::listen(&ns, at(8211), 4);
+    let _half_open = [tun.half_open(40211, 8211), tun.half_open(40212, 8211)];
+    let mut queued = tun.half_open(40213, 8211);
     queued.send(ACK, b"");
     watch.depths(8211, 2, 1);
     listener.close();
@@ -72,14 +54,14 @@ fn trap6_a_group_takes_over_what_its_closed_listener_had() {
     ns.sysctl("net/ipv4/tcp_migrate_req", "1");
     let tun = Tun::new(&ns);
     let watch = Watch::start(&ns);
-    let addr = (KERNEL, 8212).into();
-    let first = listen_in_group(&ns, addr, 8);
-    let mut at_ack = half_open(&tun, 40221, 8212);
-    let mut waiting = half_open(&tun, 40222, 8212);
+    let addr = at(8212);
+    let first = Sock::listen_in_group(&ns, addr, 8);
+    let mut at_ack = tun.half_open(40221, 8212);
+    let mut waiting = tun.half_open(40222, 8212);
     waiting.send(ACK, b"");
-    let mut at_timer = half_open(&tun, 40223, 8212);
+    let mut at_timer = tun.half_open(40223, 8212);
     watch.depths(8212, 2, 1);
-    let second = listen_in_group(&ns, addr, 8);
+    let second = Sock::listen_in_group(&ns, addr, 8);
     let cookies = (first.cookie(), second.cookie());
     first.close();
     // Before its timer expires, unless the machine is slow.
@@ -118,7 +100,7 @@ fn trap6_a_group_takes_over_what_its_closed_listener_had() {
 fn a_group_and_its_imbalance() {
     let ns = Netns::new();
     let watch = Watch::start(&ns);
-    let group: Vec<_> = (0..3).map(|_| listen_in_group(&ns, local(8213), 64)).collect();
+    let group: Vec<_> = (0..3).map(|_| Sock::listen_in_group(&ns, local(8213), 64)).collect();
     let alone = Sock::listen(&ns, local(8214), 4);
     let clients: Vec<_> = (0..30).map(|_| Sock::connected(&ns, local(8213))).collect();
     watch.depths_of_group(8213, 3, 0, 30);
@@ -148,8 +130,8 @@ fn ipv6_and_v4_mapped_are_counted_once() {
     let six = Sock::connected(&ns, "[::1]:8215".parse().expect("an address"));
     let six_port = six.local().port();
     watch.depths(8215, 0, 1);
-    let mut second = half_open(&tun, 40231, 8215);
-    let mut third = half_open(&tun, 40232, 8215);
+    let mut second = tun.half_open(40231, 8215);
+    let mut third = tun.half_open(40232, 8215);
     watch.depths(8215, 2, 1);
     second.send(ACK, b"");
     watch.depths(8215, 1, 2);

@@ -1,18 +1,12 @@
 //! The accept queue is full: at the SYN, at the final ACK, and with `tcp_abort_on_overflow`.
 
-use std::net::SocketAddr;
-
 use crate::support::{
     netns::Netns,
     queues::{Served, Watch, expect_again, half_open, served},
     segment::flag::{ACK, RST, SYN},
     socket::Sock,
-    tun::{KERNEL, Tun},
+    tun::{Tun, at},
 };
-
-fn at(port: u16) -> SocketAddr {
-    (KERNEL, port).into()
-}
 
 #[test]
 fn backlog_n_holds_n_and_one_and_the_next_syn_is_dropped() {

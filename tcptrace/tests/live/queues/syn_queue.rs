@@ -1,18 +1,12 @@
 //! The SYN queue is full: with cookies off, on and always; the rule of `tcp_max_syn_backlog`; who comes in by a cookie.
 
-use std::net::SocketAddr;
-
 use crate::support::{
     netns::Netns,
     queues::{Served, Watch, half_open, served},
     segment::flag::{ACK, SYN},
     socket::{Sock, local},
-    tun::{KERNEL, Tun},
+    tun::{Tun, at},
 };
-
-fn at(port: u16) -> SocketAddr {
-    (KERNEL, port).into()
-}
 
 #[test]
 fn without_cookies_the_syn_is_dropped() {

@@ -9,20 +9,16 @@ use crate::support::{
         flag::{ACK, FIN, RST, SYN},
     },
     socket::Sock,
-    tun::{KERNEL, Tun},
+    tun::{Tun, at},
     wait_until,
 };
-
-fn listen(ns: &Netns, port: u16, backlog: i32) -> Sock {
-    Sock::listen(ns, (KERNEL, port).into(), backlog)
-}
 
 #[test]
 fn a_duplicate_syn_is_the_same_request() {
     let ns = Netns::new();
     let tun = Tun::new(&ns);
     let watch = Watch::start(&ns);
-    let listener = listen(&ns, 8201, 4);
+    let listener = Sock::listen(&ns, at(8201), 4);
     let mut peer = tun.peer(40201);
     peer.meets(8201);
     peer.send(SYN, b"");
@@ -56,7 +52,7 @@ fn a_stale_syn() {
     let ns = Netns::new();
     let tun = Tun::new(&ns);
     let watch = Watch::start(&ns);
-    let listener = listen(&ns, 8202, 4);
+    let listener = Sock::listen(&ns, at(8202), 4);
     watch.depths(8202, 0, 0);
     let mut peer = tun.peer(40202);
     peer.meets(8202);
@@ -98,7 +94,7 @@ fn an_icmp_error() {
     let ns = Netns::new();
     let tun = Tun::new(&ns);
     let watch = Watch::start(&ns);
-    let _listener = listen(&ns, 8206, 4);
+    let _listener = Sock::listen(&ns, at(8206), 4);
     watch.depths(8206, 0, 0);
     let mut peer = tun.peer(40207);
     peer.meets(8206);
@@ -129,7 +125,7 @@ fn a_bogus_cookie() {
     ns.sysctl("net/ipv4/tcp_syncookies", "2");
     let tun = Tun::new(&ns);
     let watch = Watch::start(&ns);
-    let listener = listen(&ns, 8203, 4);
+    let listener = Sock::listen(&ns, at(8203), 4);
     // Counters grow from here on.
     watch.depths(8203, 0, 0);
     let mut peer = tun.peer(40204);
@@ -163,11 +159,7 @@ fn fast_open() {
     ns.sysctl("net/ipv4/tcp_fastopen", "515");
     let tun = Tun::new(&ns);
     let watch = Watch::start(&ns);
-    let addr = (KERNEL, 8204).into();
-    let listener = Sock::new(&ns, addr);
-    listener.bind(addr);
-    listener.tcp_option(libc::TCP_FASTOPEN, 16);
-    rustix::net::listen(&listener, 4).expect("listen");
+    let listener = Sock::listen_fast_open(&ns, at(8204), 4);
     let mut peer = tun.peer(40205);
     peer.meets(8204);
     peer.send(SYN, b"early");
@@ -203,7 +195,7 @@ fn deferred_accept() {
     let ns = Netns::new();
     let tun = Tun::new(&ns);
     let watch = Watch::start(&ns);
-    let addr = (KERNEL, 8205).into();
+    let addr = at(8205);
     let listener = Sock::new(&ns, addr);
     listener.bind(addr);
     listener.tcp_option(libc::TCP_DEFER_ACCEPT, 60);

@@ -374,15 +374,7 @@ impl Watched {
 
 /// Peers at these ports, each half-open at the listener at `port`: their SYNs were answered, in this order.
 pub fn half_open(tun: &Tun, port: u16, peers: std::ops::Range<u16>) -> Vec<Peer> {
-    peers
-        .map(|from| {
-            let mut peer = tun.peer(from);
-            peer.meets(port);
-            peer.send(SYN, b"");
-            peer.expect(SYN | ACK);
-            peer
-        })
-        .collect()
+    peers.map(|from| tun.half_open(from, port)).collect()
 }
 
 /// The kernel sends `peer` its SYN-ACK again.

@@ -22,6 +22,11 @@ pub const PEER: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
 
 const TUNSETIFF: libc::c_ulong = 0x4004_54ca;
 
+/// The kernel's end of the device, at `port`.
+pub fn at(port: u16) -> SocketAddr {
+    (KERNEL, port).into()
+}
+
 /// A TUN device in a namespace.
 pub struct Tun(Rc<File>);
 
@@ -53,6 +58,13 @@ impl Tun {
     pub fn peer(&self, port: u16) -> Peer {
         let here = SocketAddrV4::new(PEER, port);
         Peer { tun: Rc::clone(&self.0), here, there: SocketAddrV4::new(KERNEL, 0), seq: 1000, ack: 0, met: false }
+    }
+
+    /// A peer at `from` whose handshake with the kernel's listener at `to` has come as far as its SYN-ACK.
+    pub fn half_open(&self, from: u16, to: u16) -> Peer {
+        let mut peer = self.peer(from);
+        peer.half_open(to);
+        peer
     }
 }
 
@@ -168,10 +180,14 @@ impl Peer {
 
     /// Connect to the kernel's listener at `port`.
     pub fn connect(&mut self, port: u16) {
+        self.half_open(port);
+        self.send(flag::ACK, b"");
+    }
+
+    fn half_open(&mut self, port: u16) {
         self.meets(port);
         self.send(flag::SYN, b"");
         self.expect(flag::SYN | flag::ACK);
-        self.send(flag::ACK, b"");
     }
 
     fn write(&mut self, packet: &[u8]) {
