@@ -113,10 +113,27 @@ pub struct CpuStats {
     pub storage: [u64; program::COUNT],
     /// Entries of `LISTENERS` and `WAITING` that could not be made, by program.
     pub map_full: [u64; program::COUNT],
-    /// 1 while the state program runs on this CPU.
-    pub busy: u64,
+    /// The last transitions that the state program saw on this CPU and the second one has not passed yet, the latest first.
+    pub seen: [Seen; 2],
     /// Transitions that the second state program took because they interrupted the first.
     pub nested: u64,
+}
+
+/// Tells a transition from any other that is under way on the same CPU.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Seen {
+    /// Address of the `struct sock`; 0: none.
+    pub sk: u64,
+    /// State before.
+    pub from: i32,
+    /// State after.
+    pub to: i32,
+}
+
+impl Seen {
+    /// No transition.
+    pub const NONE: Self = Self { sk: 0, from: 0, to: 0 };
 }
 
 /// Entries of the map `LISTENERS`: listeners that something happened to since the start.

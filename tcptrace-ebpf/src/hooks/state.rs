@@ -1,10 +1,12 @@
 //! inet_sock_set_state: every state transition of every TCP socket.
 
+use core::ptr::{read_volatile, write_volatile};
+
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 use aya_log_ebpf::warn;
 use tcptrace_common::{
     record::{Child, Closed, Established, Head, Open, Owned, Socket, flag, kind},
-    settings::program::INET_SOCK_SET_STATE as PROGRAM,
+    settings::{Seen, program::INET_SOCK_SET_STATE as PROGRAM},
     state as tcp,
 };
 
@@ -20,16 +22,20 @@ use crate::{
 const ECONNABORTED: u8 = 103;
 
 /// The kernel does not run a program on a CPU where it is running already: a transition in softirq that interrupts the one of
-/// a process would be lost. So there are two: the second runs right behind the first, mostly for nothing, and takes what the
-/// first had to skip.
+/// a process would be lost. So there are two: the second runs right behind the first, and takes what that had to skip. The first
+/// leaves a token of what it saw; the second finds it, mostly, and has nothing to do. Whatever interrupts the two, between them or
+/// in either, leaves its own token beneath or above at most: softirqs do not interrupt each other.
 #[btf_tracepoint(function = "inet_sock_set_state")]
 pub fn inet_sock_set_state(ctx: BtfTracePointContext) -> i32 {
     let Some(stats) = STATS.get_ptr_mut(0) else { return 0 };
-    // SAFETY: this CPU's own entry; what interrupts us reads it and leaves it as it was.
-    unsafe { core::ptr::write_volatile(&raw mut (*stats).busy, 1) }
     on_transition(&ctx);
-    // SAFETY: as above.
-    unsafe { core::ptr::write_volatile(&raw mut (*stats).busy, 0) }
+    // SAFETY: this CPU's own entry.
+    unsafe {
+        let seen = &raw mut (*stats).seen;
+        let last = read_volatile(seen.cast::<Seen>());
+        write_volatile(seen.cast::<Seen>().add(1), last);
+        write_volatile(seen.cast::<Seen>(), passing(&ctx));
+    }
     0
 }
 
@@ -37,15 +43,33 @@ pub fn inet_sock_set_state(ctx: BtfTracePointContext) -> i32 {
 #[btf_tracepoint(function = "inet_sock_set_state")]
 pub fn inet_sock_set_state_nested(ctx: BtfTracePointContext) -> i32 {
     let Some(stats) = STATS.get_ptr_mut(0) else { return 0 };
+    let this = passing(&ctx);
     // SAFETY: this CPU's own entry.
     unsafe {
-        if core::ptr::read_volatile(&raw const (*stats).busy) == 0 {
+        let seen = &raw mut (*stats).seen;
+        let [last, before] = read_volatile(seen);
+        if last == this {
+            write_volatile(seen, [before, Seen::NONE]);
+            return 0;
+        }
+        if before == this {
+            // What interrupted the two in between is over.
+            write_volatile(seen, [Seen::NONE; 2]);
             return 0;
         }
         (*stats).nested += 1;
     }
     on_transition(&ctx);
     0
+}
+
+/// The token of the transition that passes the hook.
+#[inline(always)]
+fn passing(ctx: &BtfTracePointContext) -> Seen {
+    let sk: *const u8 = ctx.arg(0);
+    let from: i32 = ctx.arg(1);
+    let to: i32 = ctx.arg(2);
+    Seen { sk: sk as u64, from, to }
 }
 
 #[inline(always)]

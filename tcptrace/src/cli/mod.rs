@@ -152,10 +152,11 @@ pub fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Option<Config>
         Command::Conns(c) => Config::Show(Box::new(connections(Records::Connections, c)?)),
         Command::Queues(q) => {
             let mut show = show_config(Records::Queues, q.show)?;
-            let recorded = show.queues.request_rate;
-            // Single requests are not shown: the kernel's totals say all. A recording may be asked for them later.
-            let request_rate = if show.record.is_some() { recorded } else { 0 };
-            show.queues = Queues { wanted: Wanted::Only, interval: q.interval, request_rate };
+            // Connections and single requests are not shown: the kernel's totals say all. A recording may be asked for them later.
+            let defaults = Queues::default();
+            let (wanted, request_rate) =
+                if show.record.is_some() { (Wanted::Requests, defaults.request_rate) } else { (Wanted::Only, 0) };
+            show.queues = Queues { wanted, interval: q.interval, request_rate };
             if q.once {
                 show.count = Some(1);
             }
@@ -297,6 +298,8 @@ mod tests {
         let q = show("tcptrace queues --once --interval 500ms --lport 443");
         assert_eq!((q.records, q.count), (Records::Queues, Some(1)));
         assert_eq!((q.queues.wanted, q.queues.interval), (Wanted::Only, Duration::from_millis(500)));
+        let recorded = show("tcptrace queues --record x");
+        assert_eq!((recorded.queues.wanted, recorded.queues.request_rate), (Wanted::Requests, 20_000));
         let t = show("tcptrace trace --requests --request-rate 5");
         assert_eq!((t.requests, t.queues.wanted, t.queues.request_rate), (true, Wanted::Requests, 5));
         assert_eq!(show("tcptrace conns").queues, Queues::default());

@@ -176,6 +176,12 @@ impl Btf {
         Self::new(Data::Read(data))
     }
 
+    /// What was parsed.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.data
+    }
+
     fn new(data: Data) -> Result<Self, Error> {
         if data.len() as u64 > MAX_BYTES {
             return Err(Error::Malformed("too large"));

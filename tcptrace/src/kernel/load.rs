@@ -8,7 +8,7 @@ use std::{
 };
 
 use aya::{
-    Btf, Ebpf,
+    Btf, Ebpf, Endianness,
     maps::{Array, ArrayOfMaps, HashMap, LpmTrie, Map, MapData, PerCpuArray, RingBuf, lpm_trie::Key},
 };
 use aya_log::EbpfLogger;
@@ -20,12 +20,13 @@ use tcptrace_common::{
 
 use super::{
     Error,
+    btf::Btf as Types,
     facts::{Facts, Lockdown},
     objects::{Globals, Object, Objects, Opener, Values},
     offsets::{self, Absent, Resolved},
     ring::Ring,
     sampler::Sampler,
-    signal::{Attacher, Signal, Tier},
+    signal::{Attacher, Links, Signal, Tier},
     snapshot::{self, Iterators},
 };
 
@@ -104,7 +105,9 @@ pub enum Queues {
 
 /// The loaded and attached programs. Dropping it detaches them.
 pub struct Loaded {
-    /// Keeps programs, links and maps alive.
+    /// Keeps the programs attached; the first to go.
+    _links: Links,
+    /// Keeps programs and maps alive.
     pub(super) objects: Objects,
     /// For the start snapshot and those after losses.
     pub iterators: Option<Iterators>,
@@ -122,21 +125,21 @@ pub struct Loaded {
 #[derive(Clone, Copy)]
 #[repr(transparent)]
 pub(super) struct Stats(pub CpuStats);
-// SAFETY: repr(transparent) over a struct of u64 alone.
+// SAFETY: repr(transparent) over a struct of integers without padding.
 unsafe impl aya::Pod for Stats {}
 
-/// Resolve the fields that the programs read, as far as this kernel lets them.
+/// Resolve the fields that the programs read, as far as this kernel lets them; with the type information that they come from.
 ///
 /// # Errors
 /// [`Error::KernelUnsupported`] naming a required field; [`Error::Btf`].
-pub fn resolve(facts: &Facts) -> Result<Resolved, Error> {
-    let mut resolved = offsets::from_running_kernel()?;
+pub fn resolve(facts: &Facts) -> Result<(Resolved, Types), Error> {
+    let (mut resolved, types) = offsets::from_running_kernel()?;
     if facts.lockdown == Lockdown::Confidentiality {
         // Before 6.18 a socket's inode number can be read only with bpf_probe_read_kernel, which lockdown refuses. Direct loads go
         // on working, so do without this one field.
         resolved.offsets.socket_inode = ABSENT;
     }
-    Ok(resolved)
+    Ok((resolved, types))
 }
 
 /// Load and attach every signal, measure hooks that other work passes too, and let go again: what serves which signal, and what the
@@ -145,9 +148,9 @@ pub fn resolve(facts: &Facts) -> Result<Resolved, Error> {
 /// # Errors
 /// As [`load`].
 pub fn try_out(facts: &Facts, tier: Tier) -> Result<(Vec<Signal>, Vec<Absent>), Error> {
-    let resolved = resolve(facts)?;
+    let (resolved, types) = resolve(facts)?;
     let settings = Settings { tier, queues: Queues::Requests, ..Settings::default() };
-    let (mut loaded, _) = load(&resolved, &settings)?;
+    let (mut loaded, _) = load(&resolved, types, &settings)?;
     super::hot::measure(&mut loaded);
     Ok((loaded.signals, resolved.absent))
 }
@@ -157,8 +160,11 @@ pub fn try_out(facts: &Facts, tier: Tier) -> Result<(Vec<Signal>, Vec<Absent>), 
 /// # Errors
 /// [`Error::Signal`] when a signal that everything rests on has no hook; [`Error::NotPermitted`] when the kernel refuses bpf()
 /// altogether; [`Error::Load`] for the rest.
-pub fn load(resolved: &Resolved, settings: &Settings) -> Result<(Loaded, Vec<Ring>), Error> {
-    let btf = Btf::from_sys_fs().map_err(|e| Error::load("reading the kernel's BTF", e))?;
+pub fn load(resolved: &Resolved, types: Types, settings: &Settings) -> Result<(Loaded, Vec<Ring>), Error> {
+    // Not read once more: before Linux 6.16 it comes 4 KB a call, which takes longer than to parse it.
+    let btf = Btf::parse(types.bytes(), Endianness::default());
+    let btf = btf.map_err(|e| Error::load("reading the kernel's BTF", e))?;
+    drop(types);
     let cpus = cpu_slots().map_err(|e| Error::load("reading the list of CPUs", e))?;
     let ring_bytes = ring_size(settings.buffer, cpus);
     let f = &settings.filter;
@@ -188,6 +194,7 @@ pub fn load(resolved: &Resolved, settings: &Settings) -> Result<(Loaded, Vec<Rin
     let mut signals = attacher.connections(settings.queues == Queues::Only)?;
     let exact = about_queues && queues.iter().all(|signal| signal.exact);
     signals.append(&mut queues);
+    let links = attacher.into_links();
     let listening = objects.map_fd("LISTENING")?;
     let core = objects.get_mut(Object::Core)?;
     let log = settings.verbose.then(|| EbpfLogger::init_with_logger(core, Printer)).transpose();
@@ -209,7 +216,7 @@ pub fn load(resolved: &Resolved, settings: &Settings) -> Result<(Loaded, Vec<Rin
     // aya's form of the kernel's BTF takes 60 MB in small pieces, which the allocator would keep.
     // SAFETY: no arguments that could be wrong.
     unsafe { libc::malloc_trim(0) };
-    Ok((Loaded { objects, iterators, signals, sampler, log, stats }, rings))
+    Ok((Loaded { _links: links, objects, iterators, signals, sampler, log, stats }, rings))
 }
 
 /// All but what depends on the outcome of attaching.

@@ -53,12 +53,13 @@ impl std::fmt::Display for Absent {
     }
 }
 
-/// Read the running kernel's type information and resolve every field; its memory is given back before this returns.
+/// Read the running kernel's type information and resolve every field; both.
 ///
 /// # Errors
 /// [`Error::Btf`] where it cannot be read or is malformed; otherwise as [`resolve`].
-pub fn from_running_kernel() -> Result<Resolved, Error> {
-    Btf::read(btf::VMLINUX).map_err(malformed).and_then(|btf| resolve(&btf))
+pub fn from_running_kernel() -> Result<(Resolved, Btf), Error> {
+    let types = Btf::read(btf::VMLINUX).map_err(malformed)?;
+    Ok((resolve(&types)?, types))
 }
 
 /// Resolve every field of [`FIELDS`] and [`BITFIELDS`].

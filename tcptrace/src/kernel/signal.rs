@@ -158,6 +158,8 @@ pub(super) struct Attacher<'a, 'o> {
     /// None of a better tier.
     pub tier: Tier,
     attached: Vec<(Object, &'static str)>,
+    /// What keeps each of them attached.
+    links: Links,
     /// Kinds of hooks that the kernel refuses altogether, and why: it would say the same of one program after the other.
     refused: HashMap<Tier, String>,
 }
@@ -171,7 +173,13 @@ impl<'a, 'o> Attacher<'a, 'o> {
         prototypes: &'a Prototypes,
         tier: Tier,
     ) -> Self {
-        Self { objects, opener, globals, btf, prototypes, tier, attached: Vec::new(), refused: HashMap::new() }
+        let (links, refused) = (Links::default(), HashMap::new());
+        Self { objects, opener, globals, btf, prototypes, tier, attached: Vec::new(), links, refused }
+    }
+
+    /// Dropping these detaches all programs.
+    pub fn into_links(self) -> Links {
+        self.links
     }
 
     /// Attach the best candidates of the signals about queues. Unless `all`, only those that a trace of connections can have for little:
@@ -317,8 +325,9 @@ impl<'a, 'o> Attacher<'a, 'o> {
         let before = self.attached.len();
         for part in candidate.parts {
             if let Err(reason) = self.part(candidate.object, *part)? {
+                self.links.0.truncate(before);
                 for (object, program) in self.attached.drain(before..) {
-                    detach(self.objects.program_mut(object, program)?);
+                    unload(self.objects.program_mut(object, program)?);
                 }
                 return Ok(Err(one_of(candidate, part.hook.target(), reason)));
             }
@@ -333,13 +342,14 @@ impl<'a, 'o> Attacher<'a, 'o> {
         }
         let program = self.objects.program_mut(object, part.program)?;
         Ok(match attach(program, part.hook, self.btf) {
-            Ok(()) => {
+            Ok(link) => {
                 self.attached.push((object, part.program));
+                self.links.0.push(link);
                 Ok(())
             }
             Err(error) => {
                 // It may be loaded and not attached.
-                detach(program);
+                unload(program);
                 let reason = why::reason(&error);
                 // Tracepoints are what everything rests on: their refusals are told one by one.
                 if part.hook.kind() < Tier::Tracepoint && why::is_of_the_kind(&error) {
@@ -356,8 +366,8 @@ fn one_of(candidate: &Candidate, target: &str, reason: String) -> String {
     if candidate.parts.iter().all(|p| p.hook.target() == target) { reason } else { format!("{target}: {reason}") }
 }
 
-/// Detach and unload. Nothing can be done about a failure, and closing the object does the rest.
-fn detach(program: &mut Program) {
+/// Nothing can be done about a failure, and closing the object does the rest.
+fn unload(program: &mut Program) {
     let _ = match program {
         Program::FEntry(p) => p.unload(),
         Program::FExit(p) => p.unload(),
@@ -367,29 +377,53 @@ fn detach(program: &mut Program) {
     };
 }
 
-fn attach(program: &mut Program, hook: Hook, btf: &Btf) -> Result<(), ProgramError> {
-    match hook {
+/// Keeps a program attached.
+type Link = Box<dyn Send>;
+
+/// The links of all attached programs; dropping them detaches these.
+///
+/// Each kprobe waits for the kernel's grace periods when it goes, a tenth of a second: all at once wait for the same ones.
+#[derive(Default)]
+pub(super) struct Links(Vec<Link>);
+
+impl Drop for Links {
+    fn drop(&mut self) {
+        std::thread::scope(|scope| {
+            for link in self.0.drain(..) {
+                // Where there can be no thread, the link goes with the closure, now.
+                let _ = std::thread::Builder::new().spawn_scoped(scope, move || drop(link));
+            }
+        });
+    }
+}
+
+fn attach(program: &mut Program, hook: Hook, btf: &Btf) -> Result<Link, ProgramError> {
+    Ok(match hook {
         Hook::Tracepoint(name) => {
             let p: &mut BtfTracePoint = program.try_into()?;
             p.load(name, btf)?;
-            p.attach().map(drop)
+            let link = p.attach()?;
+            Box::new(p.take_link(link)?)
         }
         Hook::Fentry(name) => {
             let p: &mut FEntry = program.try_into()?;
             p.load(name, btf)?;
-            p.attach().map(drop)
+            let link = p.attach()?;
+            Box::new(p.take_link(link)?)
         }
         Hook::Fexit(name) => {
             let p: &mut FExit = program.try_into()?;
             p.load(name, btf)?;
-            p.attach().map(drop)
+            let link = p.attach()?;
+            Box::new(p.take_link(link)?)
         }
         Hook::Kprobe(name) | Hook::Kretprobe(name) => {
             let p: &mut KProbe = program.try_into()?;
             p.load()?;
-            p.attach(name, 0).map(drop)
+            let link = p.attach(name, 0)?;
+            Box::new(p.take_link(link)?)
         }
-    }
+    })
 }
 
 #[cfg(test)]

@@ -90,8 +90,8 @@ impl Live {
     pub fn start(settings: &Settings, mut start: fact::Start) -> Result<Self, Error> {
         let facts = Facts::gather();
         facts::check(&facts)?;
-        let resolved = load::resolve(&facts)?;
-        let (mut loaded, rings) = load::load(&resolved, settings)?;
+        let (resolved, types) = load::resolve(&facts)?;
+        let (mut loaded, rings) = load::load(&resolved, types, settings)?;
         let wakeups = rings
             .iter()
             .map(|ring| {

@@ -16,6 +16,9 @@ $b mkdir -p /dev/pts /dev/shm /run /tmp
 $b mount -t devpts pts /dev/pts
 for dir in /dev/shm /run /tmp; do $b mount -t tmpfs tmpfs $dir; done
 $b chmod 1777 /tmp /dev/shm
+# sysfs gives it 4 KB a call, which takes an emulated CPU half a second, for each tracer that starts.
+$b cp /sys/kernel/btf/vmlinux /run/btf
+$b mount -o bind /run/btf /sys/kernel/btf/vmlinux
 $b ln -s /proc/self/fd /dev/fd
 for module in $($b cat /modules/order); do
     $b insmod /modules/$module.ko || echo "vm: module $module is refused"

@@ -4,7 +4,7 @@ use super::*;
 use tcptrace_common::offsets::ABSENT;
 
 fn running() -> Resolved {
-    from_running_kernel().expect("the tests need a kernel that tcptrace supports")
+    from_running_kernel().expect("the tests need a kernel that tcptrace supports").0
 }
 
 #[test]

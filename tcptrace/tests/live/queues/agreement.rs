@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use crate::support::{
     netns::{Netns, TIME_WAIT},
     now,
-    queues::{counter, expect_again, half_open, named},
+    queues::{Recorded, counter, expect_again, half_open, named},
     run::{Run, parse},
     segment::{
         Segment,
@@ -15,7 +15,6 @@ use crate::support::{
     },
     setting, skipped,
     socket::{Sock, close_in_order, local},
-    tracer::{Live, Tracer, netns_list, tcptrace},
     tun::{Tun, at},
     wait_until,
 };
@@ -57,20 +56,16 @@ fn field_of<'a>(line: &'a Value, name: &str) -> &'a Value {
 
 struct Watching {
     tier: &'static str,
-    queues: Live,
-    tracer: Tracer,
+    queues: Recorded,
 }
 
 impl Watching {
     fn start(ns: &Netns, tier: &'static str) -> Self {
-        let mut command = tcptrace();
-        command.args(["queues", "--json", "--netns", &netns_list(&[ns]), "--interval", "100ms"]);
-        let queues = Live::start(&mut command, &["--tier", tier]);
-        Self { tier, queues, tracer: Tracer::start_with(&[ns], &["--requests", "--tier", tier]) }
+        Self { tier, queues: Recorded::start(ns, "100ms", &["--tier", tier]) }
     }
 
     fn stop(self, fields: &[Field]) -> Said {
-        let (text, stderr) = self.queues.stop();
+        let (text, stderr, run) = self.queues.stop();
         let lines = parse(&text);
         assert_eq!(lines.last().expect("a summary")["lost"], 0, "{stderr}");
         let signals = lines[0]["signals"].as_object().expect("signals").clone();
@@ -86,7 +81,7 @@ impl Watching {
                 }
             }
         }
-        Said { tier: self.tier, signals, counts, run: self.tracer.stop() }
+        Said { tier: self.tier, signals, counts, run }
     }
 }
 

@@ -27,7 +27,7 @@ fn a_half_open_request_times_out_after_its_retransmits() {
     peers[1].send(ACK, b"");
     watch.depths(8131, 1, 1);
     watch.depths(8131, 0, 1);
-    watch.told(8131, "synack_timeout", 1);
+    watch.told(8131, "dropped.synack_timeout", 1);
     let watched = watch.stop();
     drop(listener);
 

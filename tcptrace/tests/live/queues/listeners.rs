@@ -29,7 +29,7 @@ fn a_listener_closed_over_full_queues() {
     watch.depths(8211, 2, 1);
     listener.close();
     queued.expect_skipping(SYN | ACK, RST | ACK);
-    watch.told(8211, "other:listener_closed", 2);
+    watch.told(8211, "dropped.listener_closed", 2);
     wait_until("the requests to go", || ns.rows().is_empty());
     let again = tcp_counter(&ns, "RetransSegs");
     let watched = watch.stop();

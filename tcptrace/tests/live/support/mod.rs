@@ -22,6 +22,9 @@ use std::{
 /// [`slowness`].
 pub static DEADLINE: LazyLock<Duration> = LazyLock::new(|| Duration::from_secs(30) * slowness());
 
+/// How long [`wait_until`] sleeps between two looks: a look costs a slow machine as much more as all else.
+static STEP: LazyLock<Duration> = LazyLock::new(|| Duration::from_millis(2) * slowness());
+
 /// How many times longer than a host this machine may take.
 pub fn slowness() -> u32 {
     setting("TCPTRACE_TEST_SLOWNESS").unwrap_or(1)
@@ -46,7 +49,7 @@ pub fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
     let start = Instant::now();
     while !done() {
         assert!(start.elapsed() < *DEADLINE, "waited {:?} for {what}", *DEADLINE);
-        std::thread::sleep(Duration::from_millis(2));
+        std::thread::sleep(*STEP);
     }
 }
 

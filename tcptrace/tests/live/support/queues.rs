@@ -1,16 +1,17 @@
-//! Listeners under observation: `queues --json` and `trace --requests --json` beside the traffic, and the kernel's own word on both
-//! queues to hold them against.
+//! Listeners under observation: `queues --json` beside the traffic, what its recording tells of the connections, and the kernel's own
+//! word on both queues to hold them against.
 
-use std::{collections::BTreeMap, fs, sync::LazyLock};
+use std::{collections::BTreeMap, fs, path::PathBuf, sync::LazyLock};
 
 use serde_json::Value;
+use tempfile::TempDir;
 
 use super::{
     netns::Netns,
     now, process,
     run::{Run, brief, parse},
     segment::flag::{ACK, SYN},
-    tracer::{Live, Tracer, netns_list, tcptrace, tier},
+    tracer::{Live, netns_list, tcptrace, tier},
     tun::{Peer, Tun},
     wait_until,
 };
@@ -103,22 +104,22 @@ fn count_is_told(name: &str) -> bool {
     served(signal) != Served::No
 }
 
+/// A count of a `listener` object, by its name (`dropped.rst`).
+fn count_of(line: &Value, name: &str) -> Option<u64> {
+    name.split('.').fold(line, |value, part| &value[part]).as_u64()
+}
+
 /// Lengths of both queues of a listener: half-open requests, connections that wait for accept().
 pub type Depths = (u64, u64);
 
-/// What the kernel shows of the listener at `port`: `ss -tan state syn-recv`, `ss -ltn`.
+/// What the kernel shows of the listeners at `port`: how many rows SYN-RECV, and Recv-Q of the rows LISTEN, of one `ss -tan`.
 pub fn ss(ns: &Netns, port: u16) -> Depths {
-    let ask = |args: &[&str]| {
-        let output = process::run(ns.command("ss").args(args).args(["sport", "=", &format!(":{port}")]));
-        String::from_utf8(output.stdout).expect("text")
-    };
-    let half_open = ask(&["-Htan", "state", "syn-recv"]).lines().count() as u64;
-    let waiting = ask(&["-Hltn"])
-        .lines()
-        .map(|line| {
-            line.split_whitespace().nth(1).and_then(|n| n.parse::<u64>().ok()).unwrap_or_else(|| panic!("{line}"))
-        })
-        .sum();
+    let output = process::run(ns.command("ss").args(["-Htan", "sport", "=", &format!(":{port}")]));
+    let text = String::from_utf8(output.stdout).expect("text");
+    let rows: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
+    let half_open = rows.iter().filter(|row| row[0] == "SYN-RECV").count() as u64;
+    let listening = rows.iter().filter(|row| row[0] == "LISTEN");
+    let waiting = listening.map(|row| row[1].parse::<u64>().unwrap_or_else(|_| panic!("{row:?}"))).sum();
     (half_open, waiting)
 }
 
@@ -130,11 +131,40 @@ pub fn counter(ns: &Netns, name: &str) -> u64 {
     lines[1].split_whitespace().nth(at).and_then(|v| v.parse().ok()).expect("a number")
 }
 
-/// Both commands, watching one namespace.
+/// `queues`, watching one namespace, with a recording.
 pub struct Watch<'a> {
     ns: &'a Netns,
-    queues: Live,
-    tracer: Tracer,
+    queues: Recorded,
+}
+
+/// A live `queues --json --record`.
+pub struct Recorded {
+    live: Live,
+    dir: TempDir,
+    recording: PathBuf,
+}
+
+impl Recorded {
+    /// Nothing that happens to a listener in `ns` from now on is missed.
+    pub fn start(ns: &Netns, interval: &str, args: &[&str]) -> Self {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let recording = dir.path().join("queues.rec");
+        let mut command = tcptrace();
+        command.args(["queues", "--json", "--netns", &netns_list(&[ns]), "--interval", interval, "--record"]);
+        Self { live: Live::start(command.arg(&recording), args), dir, recording }
+    }
+
+    /// See [`Live::wait_for`].
+    pub fn wait_for(&self, what: &str, wanted: impl FnMut(&Value) -> bool) -> Value {
+        self.live.wait_for(what, wanted)
+    }
+
+    /// Stop it as Ctrl-C does: what it printed and said, and what `trace --requests` and `conns` make of its recording.
+    pub fn stop(self) -> (String, String, Run) {
+        let (text, stderr) = self.live.stop();
+        let run = Run::of_recording(&["--requests"], self.dir, self.recording);
+        (text, stderr, run)
+    }
 }
 
 impl<'a> Watch<'a> {
@@ -145,21 +175,13 @@ impl<'a> Watch<'a> {
 
     /// The same with another interval than a short one.
     pub fn start_with(ns: &'a Netns, interval: &str) -> Self {
-        let mut command = tcptrace();
-        command.args(["queues", "--json", "--netns", &netns_list(&[ns]), "--interval", interval]);
-        let queues = Live::start(&mut command, &[]);
-        Self { ns, queues, tracer: Tracer::start_with(&[ns], &["--requests"]) }
+        Self { ns, queues: Recorded::start(ns, interval, &[]) }
     }
 
     /// The queues of the listener at `port` reach these lengths in the kernel, and the next whole interval ends with the same.
     pub fn depths(&self, port: u16, half_open: u64, waiting: u64) {
         let wanted = (half_open, waiting);
-        let mut seen = (0, 0);
-        let start = std::time::Instant::now();
-        while seen != wanted {
-            assert!(start.elapsed() < *super::DEADLINE, "{seen:?} in the kernel at {port}, not {wanted:?}");
-            seen = ss(self.ns, port);
-        }
+        wait_until(&format!("{wanted:?} in the kernel at {port}"), || ss(self.ns, port) == wanted);
         let shown = self.after(port, now());
         assert_eq!(shown, wanted, "shown at {port} against what ss shows");
         assert_eq!(ss(self.ns, port), wanted, "the kernel went on meanwhile");
@@ -191,22 +213,24 @@ impl<'a> Watch<'a> {
         assert_eq!(counter(self.ns, name), n, "{name}");
     }
 
-    /// Wait until `trace` has printed `n` requests of `port` that end so; for outcomes that the tier tells.
-    pub fn told(&self, port: u16, outcome: &str, n: usize) {
-        if !outcome_is_told(outcome) {
+    /// Wait until this count of the listeners at `port` has grown to `n` over the intervals shown, if a hook tells it.
+    pub fn told(&self, port: u16, count: &str, n: u64) {
+        if !count_is_told(count) {
             return;
         }
-        let mut found = 0;
-        self.tracer.wait_for(&format!("{n} × {outcome}"), |line| {
-            found += usize::from(line["type"] == "request" && line["lport"] == port && named(line) == outcome);
-            found == n
+        let mut sum = 0;
+        self.queues.wait_for(&format!("{n} {count}"), |line| {
+            if line["type"] == "listener" && line["lport"] == port {
+                sum += count_of(line, count).unwrap_or(0);
+            }
+            sum == n
         });
     }
 
-    /// Stop both; what they said, checked for what holds of every run.
+    /// Stop it; what it and its recording say, checked for what holds of every run.
     pub fn stop(self) -> Watched {
-        let (text, stderr) = self.queues.stop();
-        let watched = Watched { lines: parse(&text), text, run: self.tracer.stop() };
+        let (text, stderr, run) = self.queues.stop();
+        let watched = Watched { lines: parse(&text), text, run };
         watched.check(&stderr);
         watched
     }
@@ -218,7 +242,7 @@ pub fn named(request: &Value) -> String {
     request["detail"].as_str().map_or_else(|| outcome.to_owned(), |detail| format!("{outcome}:{detail}"))
 }
 
-/// What `queues` and `trace --requests` said of the same.
+/// What `queues` said, and what `trace --requests` makes of its recording.
 pub struct Watched {
     text: String,
     lines: Vec<Value>,
@@ -338,11 +362,7 @@ impl Watched {
         let lines = self.listeners(port);
         for name in names {
             let n = wanted.iter().find(|(w, _)| *w == name).map_or(0, |(_, n)| *n);
-            let at = |line: &Value| match name.split_once('.') {
-                Some((outer, inner)) => line[outer][inner].as_u64(),
-                None => line[name].as_u64(),
-            };
-            let found: Vec<_> = lines.iter().filter_map(|line| at(line).map(|n| (n, line))).collect();
+            let found: Vec<_> = lines.iter().filter_map(|line| count_of(line, name).map(|n| (n, line))).collect();
             let sum: u64 = found.iter().map(|(n, _)| n).sum();
             if count_is_told(name) {
                 assert_eq!(found.len(), lines.len(), "{name} is in every interval: {}", brief(&self.text));

@@ -8,7 +8,10 @@ use std::{
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::tracer::replay;
+use super::{
+    process,
+    tracer::{replay, tcptrace},
+};
 
 /// The end of a `connection`.
 pub struct Conn(pub Value);
@@ -72,6 +75,13 @@ pub struct Run {
 }
 
 impl Run {
+    /// What `trace ARGS` and `conns` make of a recording.
+    pub(super) fn of_recording(args: &[&str], dir: TempDir, recording: PathBuf) -> Self {
+        let output = process::run(tcptrace().args(["trace", "--json", "--from"]).arg(&recording).args(args));
+        let [text, stderr] = [output.stdout, output.stderr].map(|text| String::from_utf8(text).expect("UTF-8"));
+        Self::new(text, stderr, dir, recording)
+    }
+
     pub(super) fn new(text: String, stderr: String, dir: TempDir, recording: PathBuf) -> Self {
         let conns_text = replay("conns", &recording);
         let lines = parse(&text);
