@@ -1,12 +1,27 @@
 //! The one list of kernel fields that the programs read: (global ↔ struct and path in the kernel's BTF).
 //!
-//! The collector resolves every path at start and hands the offsets over as a read-only global, which the verifier treats
-//! as constants. A field that the running kernel lacks becomes [`ABSENT`]: its reader is pruned, and `doctor` names it.
+//! The collector resolves every path at start and writes the offsets into the programs' instructions ([`hole`]). A field that the
+//! running kernel lacks becomes [`ABSENT`]: the verifier prunes its reader, and `doctor` names it.
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// Offset of a field that this kernel does not have.
 pub const ABSENT: u32 = u32::MAX;
+
+/// What stands in a kernel program's instructions for a place that is known only when it is loaded: numbers that nothing else there
+/// has. Each range is counted in members of its struct, all of which are `u32`.
+pub mod hole {
+    /// Immediate of a move: plus the byte of a member of [`Offsets`](super::Offsets).
+    pub const FIELD: i64 = 0x5e7a_0000;
+    /// Immediate of a move: plus the byte of a member of a member of [`Bitfields`](super::Bitfields).
+    pub const BITS: i64 = 0x5e7b_0000;
+    /// Offset of a load: plus the index of a member of [`Offsets`](super::Offsets).
+    pub const FIELD_AT: i64 = 0x4000;
+    /// Offset of a load: plus the index of a word of [`Bitfields`](super::Bitfields), the byte that the field lies in.
+    pub const BITS_AT: i64 = 0x5000;
+    /// Immediate in place of [`ABSENT`](super::ABSENT).
+    pub const NONE: u32 = 0x7fff_ffff;
+}
 
 /// One entry of [`FIELDS`].
 #[derive(Clone, Copy, Debug)]

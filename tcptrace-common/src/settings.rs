@@ -68,7 +68,9 @@ pub struct PerSocket {
     /// Number of the last record.
     pub seq: u16,
     /// 1: the kernel has not yet chosen the port of this listener.
-    pub portless: u16,
+    pub portless: u8,
+    /// State after the last transition that there was a record of.
+    pub to: u8,
     /// `segs_in` at FIN_WAIT2, `segs_out` at CLOSE_WAIT.
     pub segs: u32,
     /// `write_seq` at CLOSE_WAIT.
@@ -125,15 +127,8 @@ pub struct CpuStats {
 pub struct Seen {
     /// Address of the `struct sock`; 0: none.
     pub sk: u64,
-    /// State before.
-    pub from: i32,
-    /// State after.
-    pub to: i32,
-}
-
-impl Seen {
-    /// No transition.
-    pub const NONE: Self = Self { sk: 0, from: 0, to: 0 };
+    /// State before, state after in the byte above, and what the programs note above that.
+    pub arc: u64,
 }
 
 /// Entries of the map `LISTENERS`: listeners that something happened to since the start.

@@ -11,6 +11,7 @@ mod listeners;
 mod maps;
 mod memory;
 mod object;
+mod place;
 mod queue;
 #[expect(dead_code, reason = "the other objects use the rest")]
 mod scratch;

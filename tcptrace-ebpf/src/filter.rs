@@ -8,8 +8,9 @@ use tcptrace_common::{
 };
 
 use crate::{
-    maps::{ADDRS_V4, ADDRS_V6, FILTER, NETNS, PIDS, PORTS, SIDES, off},
+    maps::{ADDRS_V4, ADDRS_V6, FILTER, NETNS, PIDS, PORTS, SIDES},
     memory::{self, Memory, Typed},
+    place::{Place, off},
 };
 
 const AF_INET: u16 = 2;
@@ -63,7 +64,7 @@ pub fn wanted_by<M: Memory>(sk: *const u8, lport: u16, owner: u32) -> bool {
                 (v4(M::ld(sk, off!(saddr))), v4(M::ld(sk, off!(daddr))))
             } else {
                 let half = |offset: u32| [M::ld::<u64>(sk, offset), M::ld::<u64>(sk, offset + 8)];
-                (v6(half(off!(saddr6))), v6(half(off!(daddr6))))
+                (v6(half(off!(saddr6).offset())), v6(half(off!(daddr6).offset())))
             };
             if !pass(SIDES.load().addrs as u8, l, r) {
                 return false;

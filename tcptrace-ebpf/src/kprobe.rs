@@ -12,6 +12,7 @@ mod listeners;
 mod maps;
 mod memory;
 mod object;
+mod place;
 mod queue;
 mod scratch;
 #[expect(dead_code, reason = "the other objects use the rest")]

@@ -13,8 +13,9 @@ use tcptrace_common::{
 
 use crate::{
     emit, filter,
-    maps::{EMPTY, EPOCH, LISTENERS, SOURCE_SEED, WAITING, off},
+    maps::{EMPTY, EPOCH, LISTENERS, SOURCE_SEED, WAITING},
     memory::Memory,
+    place::off,
     scratch::scratch,
 };
 

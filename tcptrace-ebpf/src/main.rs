@@ -5,6 +5,7 @@
 //! | [`maps`] | every map and every global that the loader sets |
 //! | [`sock`], [`task`] | readers: kernel struct → part of a record |
 //! | [`filter`] | decides in the kernel what the collector asked for |
+//! | [`place`] | where kernel fields are: holes that the loader fills |
 //! | [`memory`] | how a handler reads the kernel: typed pointers, or checked reads |
 //! | [`listeners`] | each listener's totals and marks, and who waits in its accept queue |
 //! | [`per_socket`] | what is kept about a live socket: sequence number, owner |
@@ -24,6 +25,7 @@ mod maps;
 mod memory;
 mod object;
 mod per_socket;
+mod place;
 #[expect(dead_code, reason = "declares the map that the other objects share")]
 mod scratch;
 mod sock;

@@ -7,7 +7,6 @@ use aya_ebpf::{
     maps::{Array, HashMap, LpmTrie, PerCpuArray, PerCpuHashMap},
 };
 use tcptrace_common::{
-    offsets::{Bitfields, Bits, Offsets},
     queue::ListenerEntry,
     record::Head,
     settings::{Bucket, CpuStats, Filter, MAX_LISTENERS, MAX_WAITING, PerSocket, Sides, Syscalls, Waiting},
@@ -66,22 +65,6 @@ pub static BUCKET: Array<Bucket> = Array::with_max_entries(1, 0);
 #[map]
 pub static EPOCH: Array<u32> = Array::with_max_entries(1, 0);
 
-/// Where kernel fields are.
-#[unsafe(no_mangle)]
-pub static OFFSETS: Global<Offsets> = Global::new(Offsets::UNKNOWN);
-/// Where kernel bitfields are.
-#[unsafe(no_mangle)]
-pub static BITFIELDS: Global<Bitfields> = Global::new(Bitfields {
-    sack_ok: Bits::UNKNOWN,
-    tstamp_ok: Bits::UNKNOWN,
-    wscale_ok: Bits::UNKNOWN,
-    snd_wscale: Bits::UNKNOWN,
-    rcv_wscale: Bits::UNKNOWN,
-    nonagle: Bits::UNKNOWN,
-    syn_data_acked: Bits::UNKNOWN,
-    syn_fastopen_child: Bits::UNKNOWN,
-    num_timeout: Bits::UNKNOWN,
-});
 /// Which filters are on.
 #[unsafe(no_mangle)]
 pub static FILTER: Global<Filter> = Global::new(Filter::OFF);
@@ -124,33 +107,3 @@ pub static COOKIE_SOCK_ARGS: Global<u32> = Global::new(4);
 /// Number of SKB_DROP_REASON_TCP_LISTEN_OVERFLOW on this kernel; 0: none.
 #[unsafe(no_mangle)]
 pub static OVERFLOW_REASON: Global<u32> = Global::new(0);
-
-/// The member of [`OFFSETS`] at byte `at`; `off!` names it.
-#[inline(always)]
-pub fn offset(at: usize) -> u32 {
-    // SAFETY: `at` is a member's own offset; volatile keeps the compiler from folding the initial value in.
-    unsafe { core::ptr::read_volatile((&raw const OFFSETS).byte_add(at).cast()) }
-}
-
-/// The member of [`BITFIELDS`] at byte `at`; `bits!` names it.
-#[inline(always)]
-pub fn bitfield(at: usize) -> Bits {
-    // SAFETY: as for `offset`.
-    unsafe { core::ptr::read_volatile((&raw const BITFIELDS).byte_add(at).cast()) }
-}
-
-/// Offset of a kernel field: a constant to the verifier, one load to the CPU.
-macro_rules! off {
-    ($field:ident) => {
-        $crate::maps::offset(core::mem::offset_of!(tcptrace_common::offsets::Offsets, $field))
-    };
-}
-pub(crate) use off;
-
-/// Place of a kernel bitfield.
-macro_rules! bits {
-    ($field:ident) => {
-        $crate::maps::bitfield(core::mem::offset_of!(tcptrace_common::offsets::Bitfields, $field))
-    };
-}
-pub(crate) use bits;

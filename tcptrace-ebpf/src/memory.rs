@@ -1,19 +1,19 @@
 //! How a handler reads kernel structs: one body for hooks that get typed pointers and for those that get bare addresses.
 
 use aya_ebpf::helpers::generated as h;
-use tcptrace_common::{
-    offsets::{ABSENT, Bits},
-    record::Tuple,
-};
+use tcptrace_common::record::Tuple;
 
-use crate::{maps::off, sock};
+use crate::{
+    place::{Bitfield, Place, off},
+    sock,
+};
 
 const AF_INET: u16 = 2;
 
 /// A way to read the kernel.
 pub trait Memory {
-    /// Load a `T` at a byte offset; zero where the address cannot be read.
-    unsafe fn ld<T: Copy + Default>(base: *const u8, offset: u32) -> T;
+    /// Load a field; zero where the address cannot be read.
+    unsafe fn ld<T: Copy + Default>(base: *const u8, place: impl Place) -> T;
     /// A full socket's cookie; 0 where it has none and none can be made.
     fn cookie(sk: *const u8) -> u64;
     /// A full socket as a `tcp_sock`; null if it is none.
@@ -23,26 +23,23 @@ pub trait Memory {
 
     /// Load a `T`, or `default` where the kernel has no such field.
     #[inline(always)]
-    unsafe fn ld_or<T: Copy + Default>(base: *const u8, offset: u32, default: T) -> T {
+    unsafe fn ld_or<T: Copy + Default>(base: *const u8, place: impl Place, default: T) -> T {
         // SAFETY: the caller's.
-        if offset == ABSENT { default } else { unsafe { Self::ld(base, offset) } }
+        if place.is_absent() { default } else { unsafe { Self::ld(base, place) } }
     }
 
     /// Load two words; 0 for one that the kernel does not have.
     #[inline(always)]
-    unsafe fn pair(base: *const u8, first: u32, second: u32) -> (u32, u32) {
+    unsafe fn pair(base: *const u8, first: impl Place, second: impl Place) -> (u32, u32) {
         // SAFETY: the caller's.
         unsafe { (Self::ld_or(base, first, 0), Self::ld_or(base, second, 0)) }
     }
 
     /// Load a bitfield; 0 where the kernel has none.
     #[inline(always)]
-    unsafe fn bits(base: *const u8, b: Bits) -> u32 {
-        if b.offset == ABSENT {
-            return 0;
-        }
+    unsafe fn bits<const AT: usize>(base: *const u8, field: Bitfield<AT>) -> u32 {
         // SAFETY: the caller's.
-        (u32::from(unsafe { Self::ld::<u8>(base, b.offset) }) >> b.shift) & b.mask
+        if field.is_absent() { 0 } else { field.of(unsafe { Self::ld(base, field) }) }
     }
 }
 
@@ -54,9 +51,9 @@ pub struct Probed;
 
 impl Memory for Typed {
     #[inline(always)]
-    unsafe fn ld<T: Copy + Default>(base: *const u8, offset: u32) -> T {
+    unsafe fn ld<T: Copy + Default>(base: *const u8, place: impl Place) -> T {
         // SAFETY: the verifier checks the access.
-        unsafe { sock::ld(base, offset) }
+        unsafe { sock::ld(base, place) }
     }
 
     #[inline(always)]
@@ -78,11 +75,11 @@ impl Memory for Typed {
 
 impl Memory for Probed {
     #[inline(always)]
-    unsafe fn ld<T: Copy + Default>(base: *const u8, offset: u32) -> T {
+    unsafe fn ld<T: Copy + Default>(base: *const u8, place: impl Place) -> T {
         let mut value = T::default();
         // SAFETY: the helper checks the address and leaves zeroes where it cannot be read.
         unsafe {
-            let from = (base as u64 + u64::from(offset)) as *const _;
+            let from = (base as u64 + u64::from(place.offset())) as *const _;
             h::bpf_probe_read_kernel((&raw mut value).cast(), size_of::<T>() as u32, from);
         }
         value
@@ -90,10 +87,10 @@ impl Memory for Probed {
 
     /// In one read, where they are neighbours: it costs more than all that is done with them. Typed loads stay within a member.
     #[inline(always)]
-    unsafe fn pair(base: *const u8, first: u32, second: u32) -> (u32, u32) {
+    unsafe fn pair(base: *const u8, first: impl Place, second: impl Place) -> (u32, u32) {
         // SAFETY: the caller's.
         unsafe {
-            if second == first.wrapping_add(4) {
+            if second.offset() == first.offset().wrapping_add(4) {
                 let [a, b, c, d, e, f, g, h] = Self::ld::<u64>(base, first).to_ne_bytes();
                 return (u32::from_ne_bytes([a, b, c, d]), u32::from_ne_bytes([e, f, g, h]));
             }

@@ -2,14 +2,13 @@
 
 use aya_ebpf::helpers::generated as h;
 use tcptrace_common::{
-    offsets::{ABSENT, Bits},
     record::{Counters, Handshake, Socket, Tuple, flag, option},
     state as tcp,
 };
 
 use crate::{
-    maps::{bits, off},
     memory::{self, Typed},
+    place::{Bitfield, Place, bits, off},
 };
 
 /// IPPROTO_TCP; an MPTCP subflow has it too, the MPTCP socket above it has 262.
@@ -18,27 +17,24 @@ const SOCK_KEEPOPEN: u64 = 1 << 3;
 const TCP_NAGLE_OFF: u32 = 1;
 const TCP_ECN_OK: u8 = 1;
 
-/// Load a `T` at a byte offset.
+/// Load a field.
 #[inline(always)]
-pub unsafe fn ld<T: Copy>(base: *const u8, offset: u32) -> T {
+pub unsafe fn ld<T: Copy>(base: *const u8, place: impl Place) -> T {
     // SAFETY: the verifier checks the access against the type of `base`.
-    unsafe { core::ptr::read_volatile(base.add(offset as usize).cast::<T>()) }
+    unsafe { place.load(base) }
 }
 
 /// Load a `T`, or `default` where the kernel has no such field.
 #[inline(always)]
-pub unsafe fn ld_or<T: Copy>(base: *const u8, offset: u32, default: T) -> T {
+pub unsafe fn ld_or<T: Copy>(base: *const u8, place: impl Place, default: T) -> T {
     // SAFETY: as for `ld`.
-    if offset == ABSENT { default } else { unsafe { ld(base, offset) } }
+    if place.is_absent() { default } else { unsafe { ld(base, place) } }
 }
 
 #[inline(always)]
-unsafe fn bitfield(base: *const u8, b: Bits) -> u32 {
-    if b.offset == ABSENT {
-        return 0;
-    }
+unsafe fn bitfield<const AT: usize>(base: *const u8, field: Bitfield<AT>) -> u32 {
     // SAFETY: as for `ld`.
-    (u32::from(unsafe { ld::<u8>(base, b.offset) }) >> b.shift) & b.mask
+    if field.is_absent() { 0 } else { field.of(unsafe { ld(base, field) }) }
 }
 
 /// A TCP socket? The tracepoints fire for SCTP, DCCP and MPTCP's own sockets too.
@@ -104,7 +100,7 @@ pub fn flags(sk: *const u8, tp: *const u8) -> u16 {
 /// Has the socket's network namespace as many TIME_WAIT sockets as it may have? `tw_refcount` counts them, plus one.
 #[inline(always)]
 pub fn time_wait_full(tp: *const u8) -> bool {
-    if off!(tw_count) == ABSENT || off!(tw_max) == ABSENT {
+    if off!(tw_count).is_absent() || off!(tw_max).is_absent() {
         return false;
     }
     // SAFETY: `skc_net` is set for a socket's whole life.
@@ -240,15 +236,15 @@ pub unsafe fn inode(sk: *const u8) -> u64 {
     // SAFETY: a full socket; the inode follows its `struct socket` in one allocation (`socket_alloc`), outside of what the
     // verifier lets a `struct socket` pointer reach, hence the helper.
     unsafe {
-        if off!(sk_ino) != ABSENT {
+        if !off!(sk_ino).is_absent() {
             return ld(sk, off!(sk_ino));
         }
         let socket: *const u8 = ld(sk, off!(socket));
-        if socket.is_null() || off!(socket_inode) == ABSENT {
+        if socket.is_null() || off!(socket_inode).is_absent() {
             return 0;
         }
         let mut ino = 0u64;
-        h::bpf_probe_read_kernel((&raw mut ino).cast(), 8, socket.add(off!(socket_inode) as usize).cast());
+        h::bpf_probe_read_kernel((&raw mut ino).cast(), 8, socket.add(off!(socket_inode).offset() as usize).cast());
         ino
     }
 }

@@ -1,9 +1,12 @@
 //! Readers of tasks: who is it.
 
 use aya_ebpf::helpers::generated as h;
-use tcptrace_common::{offsets::ABSENT, record::Owner};
+use tcptrace_common::record::Owner;
 
-use crate::{maps::off, sock::ld};
+use crate::{
+    place::{Place, off},
+    sock::ld,
+};
 
 /// Thread group on this CPU; meaningful in process context only.
 #[inline(always)]
@@ -48,11 +51,14 @@ pub unsafe fn describe(task: *const u8, o: *mut Owner) {
     // SAFETY: a live task; a field that the kernel lacks is left as it was.
     unsafe {
         leader(task, o);
-        if off!(task_cred) != ABSENT && off!(cred_uid) != ABSENT {
+        if !off!(task_cred).is_absent() && !off!(cred_uid).is_absent() {
             let cred: *const u8 = ld(task, off!(task_cred));
             (*o).uid = ld(cred, off!(cred_uid));
         }
-        if off!(task_cgroups) != ABSENT && off!(css_dfl) != ABSENT && off!(cgroup_kn) != ABSENT && off!(kn_id) != ABSENT
+        if !off!(task_cgroups).is_absent()
+            && !off!(css_dfl).is_absent()
+            && !off!(cgroup_kn).is_absent()
+            && !off!(kn_id).is_absent()
         {
             let set: *const u8 = ld(task, off!(task_cgroups));
             let cgroup: *const u8 = ld(set, off!(css_dfl));
@@ -88,7 +94,7 @@ pub fn descends_from(owner: u32) -> bool {
 /// Second argument of the system call that the current task is in, if it is `nr`; `u32::MAX` otherwise.
 #[inline(always)]
 pub fn syscall_second(nr: u64) -> u32 {
-    if off!(regs_si) == ABSENT || off!(regs_nr) == ABSENT {
+    if off!(regs_si).is_absent() || off!(regs_nr).is_absent() {
         return u32::MAX;
     }
     // SAFETY: the current task's saved registers.
@@ -102,7 +108,7 @@ pub fn syscall_second(nr: u64) -> u32 {
 /// Descriptor argument of the system call that the current task is in, if it is `nr`; -1 otherwise (io_uring).
 #[inline(always)]
 pub fn syscall_fd(nr: u64) -> i32 {
-    if off!(regs_fd) == ABSENT || off!(regs_nr) == ABSENT {
+    if off!(regs_fd).is_absent() || off!(regs_nr).is_absent() {
         return -1;
     }
     // SAFETY: the current task's saved registers.

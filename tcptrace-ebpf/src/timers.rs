@@ -19,8 +19,9 @@ use tcptrace_common::{
 use crate::{
     emit, filter,
     listeners::{self, Listener},
-    maps::{REQSK_TIMER, TW_TIMER, bits, off},
+    maps::{REQSK_TIMER, TW_TIMER},
     memory::{self, Memory, Probed, Typed},
+    place::{Place, bits, off},
     queue::{
         accept_queue, half_open,
         request::{self, Depths},
@@ -54,8 +55,8 @@ pub fn owner(timer: *const u8) -> Owner {
 }
 
 #[inline(always)]
-fn container(timer: *const u8, function: u32, member: u32) -> *const u8 {
-    (timer as u64 + u64::from(function) - u64::from(member)) as *const u8
+fn container(timer: *const u8, function: impl Place, member: impl Place) -> *const u8 {
+    (timer as u64 + u64::from(function.offset()) - u64::from(member.offset())) as *const u8
 }
 
 #[inline(always)]

@@ -7,7 +7,6 @@ use aya_ebpf::{
     programs::{BtfTracePointContext, FEntryContext, ProbeContext},
 };
 use tcptrace_common::{
-    offsets::ABSENT,
     record::{Accepted, Bound, flag, kind},
     settings::program::ACCEPT as PROGRAM,
     state as tcp,
@@ -16,8 +15,9 @@ use tcptrace_common::{
 use super::Number;
 use crate::{
     emit, listeners,
-    maps::{FILTER, LISTENERS_ONLY, NETNS, QUEUES, SYSCALLS, off},
+    maps::{FILTER, LISTENERS_ONLY, NETNS, QUEUES, SYSCALLS},
     per_socket,
+    place::{Place, off},
     sock::ld,
     task,
 };
@@ -48,11 +48,15 @@ pub fn sys_exit(ctx: BtfTracePointContext) -> i32 {
 
 /// Read a `T` behind a pointer whose type the verifier lost.
 #[inline(always)]
-unsafe fn probe<T: Copy + Default>(base: u64, offset: u32) -> T {
+unsafe fn probe<T: Copy + Default>(base: u64, place: impl Place) -> T {
     let mut v = T::default();
     // SAFETY: the helper checks the address.
     unsafe {
-        h::bpf_probe_read_kernel((&raw mut v).cast(), size_of::<T>() as u32, (base + u64::from(offset)) as *const _)
+        h::bpf_probe_read_kernel(
+            (&raw mut v).cast(),
+            size_of::<T>() as u32,
+            (base + u64::from(place.offset())) as *const _,
+        )
     };
     v
 }
@@ -111,7 +115,7 @@ fn accepted_fd(fd: i32) {
     // SAFETY: checked reads.
     unsafe {
         let (socket, sk) = socket_of(fd);
-        let inode = if off!(sk_ino) == ABSENT { inode_of(socket) } else { probe(sk, off!(sk_ino)) };
+        let inode = if off!(sk_ino).is_absent() { inode_of(socket) } else { probe(sk, off!(sk_ino)) };
         accepted(sk, fd, inode);
     }
 }
@@ -176,7 +180,7 @@ unsafe fn filtered_out(sk: u64) -> bool {
 #[inline(always)]
 unsafe fn inode_of(socket: u64) -> u64 {
     // SAFETY: a checked read.
-    if socket == 0 || off!(socket_inode) == ABSENT { 0 } else { unsafe { probe(socket, off!(socket_inode)) } }
+    if socket == 0 || off!(socket_inode).is_absent() { 0 } else { unsafe { probe(socket, off!(socket_inode)) } }
 }
 
 /// security_sock_graft(sk, parent): the exact child in the accepter's context, before its descriptor exists.

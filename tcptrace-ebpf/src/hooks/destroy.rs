@@ -7,8 +7,10 @@ use tcptrace_common::{record::kind, settings::program::TCP_DESTROY_SOCK as PROGR
 use super::Live;
 use crate::{
     listeners,
-    maps::{LISTENERS_ONLY, QUEUES, off},
-    per_socket, sock,
+    maps::{LISTENERS_ONLY, QUEUES},
+    per_socket,
+    place::off,
+    sock,
     sock::ld,
 };
 

@@ -2,7 +2,6 @@
 
 use aya_ebpf::{bindings::BPF_SK_STORAGE_GET_F_CREATE, helpers::generated as h};
 use tcptrace_common::{
-    offsets::ABSENT,
     queue::{Listen, ListenerSample},
     record::kind,
     settings::program::INET_SOCK_SET_STATE as PROGRAM,
@@ -15,8 +14,9 @@ use super::{
 };
 use crate::{
     emit, filter,
-    maps::{LISTENING, SYSCALLS, off},
+    maps::{LISTENING, SYSCALLS},
     per_socket,
+    place::{Place, off},
     sock::{self, ld, ld_or},
     task,
 };
@@ -42,7 +42,7 @@ pub fn listens(live: &Live, number: Number, lport: u16) {
 #[inline(always)]
 unsafe fn somaxconn(sk: *const u8) -> u32 {
     // SAFETY: a full socket.
-    if off!(somaxconn) == ABSENT { u32::MAX } else { unsafe { ld(ld::<*const u8>(sk, off!(net)), off!(somaxconn)) } }
+    if off!(somaxconn).is_absent() { u32::MAX } else { unsafe { ld(ld::<*const u8>(sk, off!(net)), off!(somaxconn)) } }
 }
 
 /// Let [`iter_listeners`] meet this socket for as long as it exists.

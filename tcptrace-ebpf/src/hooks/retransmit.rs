@@ -10,7 +10,8 @@ use tcptrace_common::{
 use super::Live;
 use crate::{
     emit, filter, listeners,
-    maps::{LISTENERS_ONLY, QUEUES, off},
+    maps::{LISTENERS_ONLY, QUEUES},
+    place::off,
     sock::{self, ld, ld_or},
 };
 

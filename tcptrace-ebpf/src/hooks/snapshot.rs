@@ -9,8 +9,8 @@ use tcptrace_common::{
 };
 
 use crate::{
-    maps::off,
     per_socket,
+    place::off,
     sock::{self, ld, ld_or},
     task,
 };

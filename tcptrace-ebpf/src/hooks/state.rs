@@ -13,8 +13,10 @@ use tcptrace_common::{
 use super::{Live, Number, listener};
 use crate::{
     emit, filter,
-    maps::{FILTER, LISTENERS_ONLY, PIDS, QUEUES, STATS, SYSCALLS, VERBOSE, off},
-    per_socket, sock,
+    maps::{FILTER, LISTENERS_ONLY, PIDS, QUEUES, STATS, SYSCALLS, VERBOSE},
+    per_socket,
+    place::off,
+    sock,
     sock::{ld, ld_or},
     task,
 };
@@ -22,20 +24,24 @@ use crate::{
 const ECONNABORTED: u8 = 103;
 
 /// The kernel does not run a program on a CPU where it is running already: a transition in softirq that interrupts the one of
-/// a process would be lost. So there are two: the second runs right behind the first, and takes what that had to skip. The first
-/// leaves a token of what it saw; the second finds it, mostly, and has nothing to do. Whatever interrupts the two, between them or
-/// in either, leaves its own token beneath or above at most: softirqs do not interrupt each other.
+/// a process would be lost. So there are two: the second runs right behind the first, and takes what that had to skip.
+///
+/// The first leaves a token of what it saw, which the second takes away; mostly that is all it has to do. What interrupts them
+/// leaves its own on top, and takes it away, unless it interrupts the second, which is then skipped. Such a token stays, and the
+/// next socket at the same address may look like it: a token that was there before another transition is believed only if the
+/// socket's own data says the same.
 #[btf_tracepoint(function = "inet_sock_set_state")]
 pub fn inet_sock_set_state(ctx: BtfTracePointContext) -> i32 {
     let Some(stats) = STATS.get_ptr_mut(0) else { return 0 };
-    on_transition(&ctx);
     // SAFETY: this CPU's own entry.
-    unsafe {
-        let seen = &raw mut (*stats).seen;
-        let last = read_volatile(seen.cast::<Seen>());
-        write_volatile(seen.cast::<Seen>().add(1), last);
-        write_volatile(seen.cast::<Seen>(), passing(&ctx));
+    let seen = unsafe { &raw mut (*stats).seen };
+    let last = read(seen, 0);
+    if last.sk != 0 {
+        write(seen, 0, Seen { arc: last.arc | DOUBTFUL, ..last });
     }
+    on_transition(&ctx);
+    write(seen, 1, read(seen, 0));
+    write(seen, 0, passing(&ctx));
     0
 }
 
@@ -43,25 +49,29 @@ pub fn inet_sock_set_state(ctx: BtfTracePointContext) -> i32 {
 #[btf_tracepoint(function = "inet_sock_set_state")]
 pub fn inet_sock_set_state_nested(ctx: BtfTracePointContext) -> i32 {
     let Some(stats) = STATS.get_ptr_mut(0) else { return 0 };
-    let this = passing(&ctx);
     // SAFETY: this CPU's own entry.
-    unsafe {
-        let seen = &raw mut (*stats).seen;
-        let [last, before] = read_volatile(seen);
-        if last == this {
-            write_volatile(seen, [before, Seen::NONE]);
-            return 0;
-        }
-        if before == this {
-            // What interrupted the two in between is over.
-            write_volatile(seen, [Seen::NONE; 2]);
-            return 0;
-        }
-        (*stats).nested += 1;
+    let seen = unsafe { &raw mut (*stats).seen };
+    let this = passing(&ctx);
+    let (last, before) = (read(seen, 0), read(seen, 1));
+    if last == this {
+        write(seen, 0, before);
+        write(seen, 1, Seen { sk: 0, arc: 0 });
+        return 0;
     }
+    let doubted = Seen { arc: this.arc | DOUBTFUL, ..this };
+    if (last == doubted || before == doubted) && was_seen(&ctx) {
+        write(seen, 0, Seen { sk: 0, arc: 0 });
+        write(seen, 1, Seen { sk: 0, arc: 0 });
+        return 0;
+    }
+    // SAFETY: this CPU's own entry.
+    unsafe { (*stats).nested += 1 }
     on_transition(&ctx);
     0
 }
+
+/// In a token's [`Seen::arc`]: another transition has passed since.
+const DOUBTFUL: u64 = 1 << 16;
 
 /// The token of the transition that passes the hook.
 #[inline(always)]
@@ -69,7 +79,39 @@ fn passing(ctx: &BtfTracePointContext) -> Seen {
     let sk: *const u8 = ctx.arg(0);
     let from: i32 = ctx.arg(1);
     let to: i32 = ctx.arg(2);
-    Seen { sk: sk as u64, from, to }
+    Seen { sk: sk as u64, arc: u64::from(from as u8) | (u64::from(to as u8) << 8) }
+}
+
+/// Read a token; what interrupts this may write it. Word by word: the compiler puts a constant of several words where it finds the
+/// same bytes, which may be a global that the loader sets.
+#[inline(always)]
+fn read(seen: *const [Seen; 2], at: usize) -> Seen {
+    let token = seen.cast::<Seen>().wrapping_add(at);
+    // SAFETY: `at` is 0 or 1.
+    unsafe { Seen { sk: read_volatile(&raw const (*token).sk), arc: read_volatile(&raw const (*token).arc) } }
+}
+
+/// Write it.
+#[inline(always)]
+fn write(seen: *mut [Seen; 2], at: usize, token: Seen) {
+    let to = seen.cast::<Seen>().wrapping_add(at);
+    // SAFETY: as above.
+    unsafe {
+        write_volatile(&raw mut (*to).sk, token.sk);
+        write_volatile(&raw mut (*to).arc, token.arc);
+    }
+}
+
+/// Has the socket's data this transition as its last? A socket without any: nothing speaks against the token.
+#[inline(always)]
+fn was_seen(ctx: &BtfTracePointContext) -> bool {
+    let sk: *const u8 = ctx.arg(0);
+    let to: i32 = ctx.arg(2);
+    // SAFETY: a full socket.
+    let cookie: u64 = unsafe { ld(sk, off!(cookie)) };
+    let kept = per_socket::find(sk, cookie);
+    // SAFETY: a map entry or socket storage.
+    cookie == 0 || kept.is_null() || unsafe { (*kept).to } == to as u8
 }
 
 #[inline(always)]
@@ -114,13 +156,17 @@ fn transition(sk: *const u8, from: u8, to: u8) -> bool {
     let cookie = sock::cookie(sk);
     let kept = per_socket::get(PROGRAM, sk, cookie, opens);
     let live = Live { sk, tp, cookie, kept };
+    if !kept.is_null() {
+        // SAFETY: a map entry or socket storage.
+        unsafe { (*kept).to = to }
+    }
     if opens {
         if !kept.is_null() {
             // SAFETY: a map entry or socket storage.
             unsafe {
                 (*kept).owner = owner;
                 // listen() without bind(): `inet_csk_listen_start` sets the state first and then has a port chosen.
-                (*kept).portless = u16::from(to == tcp::LISTEN && lport == 0);
+                (*kept).portless = u8::from(to == tcp::LISTEN && lport == 0);
             }
         }
         if QUEUES.load() != 0 && to == tcp::LISTEN {
@@ -227,6 +273,10 @@ fn child(sk: *const u8, tp: *const u8) {
     let own = unsafe { ld::<u16>(sk, off!(dport)) } != 0;
     let cookie = if own { sock::cookie(sk) } else { 0 };
     let kept = if own { per_socket::get(PROGRAM, sk, cookie, true) } else { core::ptr::null_mut() };
+    if !kept.is_null() {
+        // SAFETY: a map entry or socket storage.
+        unsafe { (*kept).to = tcp::SYN_RECV }
+    }
     let live = Live { sk, tp, cookie, kept };
     let number = live.number();
     // SAFETY: the slot is a `Child`.

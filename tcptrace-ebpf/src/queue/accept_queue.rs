@@ -13,8 +13,8 @@ use super::{
 use crate::{
     emit,
     listeners::{self, Listener},
-    maps::off,
     memory::{Memory, Typed},
+    place::off,
     scratch::{Scratch, scratch},
 };
 

@@ -1,7 +1,6 @@
 //! The SYN queue: requests that enter it, leave it without becoming a connection, or go to another listener.
 
 use tcptrace_common::{
-    offsets::ABSENT,
     queue::{drop, outcome},
     settings::program::{HALF_OPEN, MIGRATION, NOT_TAKEN},
     state as tcp,
@@ -14,8 +13,9 @@ use super::{
 use crate::{
     emit,
     listeners::Listener,
-    maps::{WAITING, off},
+    maps::WAITING,
     memory::{self, Memory, Probed},
+    place::{Place, off},
     scratch::scratch,
 };
 
@@ -97,7 +97,7 @@ pub fn not_dropped() {
 #[inline(always)]
 pub fn icmp_error<M: Memory>(req: *const u8, seq: u32, abort: bool) {
     let Some(s) = scratch() else { return };
-    if !abort || off!(snt_isn) == ABSENT {
+    if !abort || off!(snt_isn).is_absent() {
         return;
     }
     // SAFETY: this CPU's entry and a live request.
@@ -145,7 +145,7 @@ pub unsafe fn count(l: &Listener, why: u8) {
 #[inline(always)]
 pub unsafe fn aborts<M: Memory>(sk: *const u8) -> bool {
     // SAFETY: a listener.
-    off!(abort_on_overflow) != ABSENT && unsafe { M::ld::<u8>(memory::net::<M>(sk), off!(abort_on_overflow)) } != 0
+    !off!(abort_on_overflow).is_absent() && unsafe { M::ld::<u8>(memory::net::<M>(sk), off!(abort_on_overflow)) } != 0
 }
 
 /// Exit of `inet_reqsk_clone`: a request of a closing listener, or a child in its accept queue, goes to listener `to`. What the
@@ -153,7 +153,7 @@ pub unsafe fn aborts<M: Memory>(sk: *const u8) -> bool {
 #[inline(always)]
 pub fn migrated<M: Memory>(req: *const u8, to: *const u8) {
     let Some(s) = scratch() else { return };
-    if off!(req_listener) == ABSENT || off!(req_child) == ABSENT {
+    if off!(req_listener).is_absent() || off!(req_child).is_absent() {
         return;
     }
     // SAFETY: this CPU's entry, a live request and a listener.
@@ -171,7 +171,7 @@ pub fn migrated<M: Memory>(req: *const u8, to: *const u8) {
         let mut d = Depths::now::<Probed>(old);
         // A timer takes the request out of the SYN queue later; at the final ACK, and for a child, it is out.
         if child == 0 && (*s).listener == 0 {
-            d = d.corrected(-1, if M::bits(req, crate::maps::bits!(num_timeout)) == 0 { -1 } else { 0 });
+            d = d.corrected(-1, if M::bits(req, crate::place::bits!(num_timeout)) == 0 { -1 } else { 0 });
         }
         if request::passes::<M>(&l, req) {
             emit::record(MIGRATION, |r| {

@@ -11,8 +11,9 @@ use tcptrace_common::{
 use crate::{
     emit, filter,
     listeners::{Listener, one_word},
-    maps::{BUCKET, REQUEST_ALLOWANCE, bits, off},
+    maps::{BUCKET, REQUEST_ALLOWANCE},
     memory::{self, Memory, Probed},
+    place::{bits, off},
 };
 
 const AF_INET: u16 = 2;

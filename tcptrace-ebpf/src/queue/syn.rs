@@ -2,7 +2,6 @@
 //! that the kernel's own checks give, in their order, on what was read at entry.
 
 use tcptrace_common::{
-    offsets::ABSENT,
     queue::{drop, outcome},
     settings::program::SYN_OUTCOME as PROGRAM,
 };
@@ -11,8 +10,8 @@ use super::request::{self, Depths};
 use crate::{
     emit,
     listeners::Listener,
-    maps::off,
     memory::{self, Memory},
+    place::{Place, off},
     scratch::{Scratch, UNDECIDED, scratch},
 };
 
@@ -90,7 +89,7 @@ unsafe fn reason<M: Memory>(sk: *const u8, s: *const Scratch, limit: u32) -> (u8
     // SAFETY: a listener and a map entry.
     unsafe {
         let net = memory::net::<M>(sk);
-        let no_cookies = off!(syncookies) != ABSENT && M::ld::<u8>(net, off!(syncookies)) == 0;
+        let no_cookies = !off!(syncookies).is_absent() && M::ld::<u8>(net, off!(syncookies)) == 0;
         let (syn, accept) = ((*s).conn_syn, (*s).conn_accept);
         if no_cookies && syn > limit {
             return (outcome::SYN_QUEUE_FULL, false);

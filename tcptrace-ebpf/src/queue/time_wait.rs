@@ -2,7 +2,6 @@
 
 use aya_ebpf::helpers::generated as h;
 use tcptrace_common::{
-    offsets::ABSENT,
     record::{Head, TimeWaitEnd, flag, kind},
     settings::program::TIME_WAIT as PROGRAM,
     state as tcp,
@@ -10,8 +9,8 @@ use tcptrace_common::{
 
 use crate::{
     emit, filter,
-    maps::off,
     memory::{self, Memory},
+    place::{Place, off},
 };
 
 /// All of `head` but its time.
@@ -54,7 +53,7 @@ pub fn begins<M: Memory>(sk: *const u8, to: u8) {
 /// [`sock::time_wait_full`](crate::sock::time_wait_full).
 #[inline(always)]
 unsafe fn full<M: Memory>(sk: *const u8) -> bool {
-    if off!(tw_count) == ABSENT || off!(tw_max) == ABSENT {
+    if off!(tw_count).is_absent() || off!(tw_max).is_absent() {
         return false;
     }
     // SAFETY: a socket.
@@ -73,7 +72,7 @@ pub unsafe fn known<M: Memory>(tw: *const u8) -> Option<(u64, u8)> {
         if cookie == 0 {
             return None;
         }
-        let lport = if off!(tw_sport) == ABSENT { 0 } else { u16::from_be(M::ld(tw, off!(tw_sport))) };
+        let lport = if off!(tw_sport).is_absent() { 0 } else { u16::from_be(M::ld(tw, off!(tw_sport))) };
         if !filter::wanted_by::<M>(tw, lport, 0) {
             return None;
         }
@@ -87,7 +86,7 @@ pub fn killed<M: Memory>(tw: *const u8) {
     // SAFETY: a timewait socket.
     unsafe {
         let Some((cookie, state)) = known::<M>(tw) else { return };
-        let expired = off!(tw_expires) != ABSENT && h::bpf_jiffies64() >= M::ld::<u64>(tw, off!(tw_expires));
+        let expired = !off!(tw_expires).is_absent() && h::bpf_jiffies64() >= M::ld::<u64>(tw, off!(tw_expires));
         ended(cookie, state, expired);
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! What it offers: its type information ([`btf`]), where in it the fields lie that the programs read ([`offsets`]), what else is
 //! so on this host ([`facts`]), whether functions take the arguments that we expect ([`prototypes`]), and what to make of it
-//! ([`doctor`]). What we put in and take out: the programs ([`load`]) and the [`objects`] that hold them, which hook serves which
+//! ([`doctor`]). What we put in and take out: the programs ([`load`]) and the [`objects`] that hold them, with this kernel's offsets in their [`holes`], which hook serves which
 //! [`signal`], the rings ([`ring`]), what existed before ([`snapshot`]), how listeners fare ([`sampler`]), where processes belong
 //! ([`cgroup`]), what was lost ([`audit`]).
 
@@ -14,6 +14,7 @@ mod counters;
 pub mod doctor;
 mod error;
 pub mod facts;
+mod holes;
 mod hot;
 mod listeners;
 pub mod load;

@@ -14,7 +14,7 @@ use aya::{
 use tcptrace_common::settings::{Filter, Sides, Syscalls};
 use zerocopy::IntoBytes as _;
 
-use super::{Error, offsets::Resolved};
+use super::{Error, holes, offsets::Resolved};
 
 /// A kernel object. A section that a kernel refuses stops a whole object, so each kind of hook has its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -102,8 +102,6 @@ impl<'a> Opener<'a> {
     fn open(&mut self, object: Object, globals: &Globals) -> Result<Ebpf, Error> {
         let g = self.values[object as usize].get_or_init(|| globals.clone());
         self.loader
-            .override_global("OFFSETS", g.resolved.offsets.as_bytes(), true)
-            .override_global("BITFIELDS", g.resolved.bitfields.as_bytes(), true)
             .override_global("FILTER", g.filter.as_bytes(), true)
             .override_global("SIDES", g.sides.as_bytes(), true)
             .override_global("SYSCALLS", g.syscalls.as_bytes(), true)
@@ -118,7 +116,10 @@ impl<'a> Opener<'a> {
             .override_global("OVERFLOW_REASON", &g.overflow_reason, true)
             .override_global("COOKIE_SOCK_ARGS", &g.cookie_sock_args, true)
             .override_global("HASH_ADD_TELLS", &g.hash_add_tells, true);
-        self.loader.load(object.bytes()).map_err(|e| Error::load("making the kernel programs' maps", e))
+        let filled = holes::fill(object.bytes(), &g.resolved.offsets, &g.resolved.bitfields);
+        let filled = filled
+            .map_err(|what| Error::load("writing offsets into the kernel programs", std::io::Error::other(what)))?;
+        self.loader.load(filled.bytes()).map_err(|e| Error::load("making the kernel programs' maps", e))
     }
 }
 

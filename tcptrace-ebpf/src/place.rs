@@ -1,0 +1,156 @@
+//! Where kernel fields are: tokens in the source, holes in the instructions, which the loader fills with this kernel's offsets.
+//!
+//! A global would do, too, and did: the verifier takes its members for constants. But the CPU loads each of them, through an
+//! address of ten bytes, and programs that run five thousand times a second find neither their code nor their data in a cache.
+
+#[cfg(target_arch = "bpf")]
+use core::arch::asm;
+use core::ops::Add;
+
+use tcptrace_common::offsets::hole;
+
+/// The place of a field in its struct.
+pub trait Place: Copy {
+    /// Bytes from the start of the struct.
+    fn offset(self) -> u32;
+
+    /// This kernel has no such field.
+    #[inline(always)]
+    fn is_absent(self) -> bool {
+        self.offset() == hole::NONE
+    }
+
+    /// Load the field; `base` points to the struct, typed.
+    ///
+    /// # Safety
+    /// The verifier checks the access against the type of `base`.
+    #[inline(always)]
+    unsafe fn load<T: Copy>(self, base: *const u8) -> T {
+        // SAFETY: the caller's.
+        unsafe { core::ptr::read_volatile(base.add(self.offset() as usize).cast::<T>()) }
+    }
+}
+
+/// Bytes from the start of a struct.
+impl Place for u32 {
+    #[inline(always)]
+    fn offset(self) -> u32 {
+        self
+    }
+}
+
+/// The member of `Offsets` at byte `AT`; `off!` names it.
+#[derive(Clone, Copy)]
+pub struct Field<const AT: usize>;
+
+/// The member of `Bitfields` at byte `AT`; `bits!` names it.
+#[derive(Clone, Copy)]
+pub struct Bitfield<const AT: usize>;
+
+/// An immediate that the loader replaces.
+macro_rules! immediate {
+    ($hole:expr) => {{
+        #[cfg(target_arch = "bpf")]
+        {
+            let value: u64;
+            // SAFETY: moves a constant to a register.
+            unsafe { asm!("{v} = {c}", v = out(reg) value, c = const $hole, options(pure, nomem, nostack, preserves_flags)) }
+            // SAFETY: none has its sign bit. Spares the shifts that make sure.
+            unsafe { core::hint::assert_unchecked(value <= hole::NONE as u64) }
+            value as u32
+        }
+        #[cfg(not(target_arch = "bpf"))]
+        {
+            $hole as u32
+        }
+    }};
+}
+
+/// A load of `T` whose offset the loader replaces.
+macro_rules! load {
+    ($T:ty, $base:expr, $hole:expr) => {{
+        #[cfg(target_arch = "bpf")]
+        {
+            let value: u64;
+            // SAFETY: the verifier checks the access.
+            unsafe {
+                match size_of::<$T>() {
+                    1 => asm!("{v} = *(u8 *)({p} + {c})", v = out(reg) value, p = in(reg) $base, c = const $hole, options(readonly, nostack, preserves_flags)),
+                    2 => asm!("{v} = *(u16 *)({p} + {c})", v = out(reg) value, p = in(reg) $base, c = const $hole, options(readonly, nostack, preserves_flags)),
+                    4 => asm!("{v} = *(u32 *)({p} + {c})", v = out(reg) value, p = in(reg) $base, c = const $hole, options(readonly, nostack, preserves_flags)),
+                    _ => {
+                        const { assert!(matches!(size_of::<$T>(), 1 | 2 | 4 | 8)) }
+                        asm!("{v} = *(u64 *)({p} + {c})", v = out(reg) value, p = in(reg) $base, c = const $hole, options(readonly, nostack, preserves_flags));
+                    }
+                }
+                // The CPU clears the rest of the register: spares the shifts that make sure.
+                core::hint::assert_unchecked(size_of::<$T>() == 8 || value >> (8 * (size_of::<$T>() & 7)) == 0);
+                // The low bytes of the register: memory is little-endian.
+                core::mem::transmute_copy::<u64, $T>(&value)
+            }
+        }
+        #[cfg(not(target_arch = "bpf"))]
+        {
+            let _ = $base;
+            unreachable!()
+        }
+    }};
+}
+
+impl<const AT: usize> Place for Field<AT> {
+    #[inline(always)]
+    fn offset(self) -> u32 {
+        immediate!(hole::FIELD + AT as i64)
+    }
+
+    #[inline(always)]
+    unsafe fn load<T: Copy>(self, base: *const u8) -> T {
+        load!(T, base, hole::FIELD_AT + AT as i64 / 4)
+    }
+}
+
+impl<const AT: usize> Add<u32> for Field<AT> {
+    type Output = u32;
+
+    #[inline(always)]
+    fn add(self, bytes: u32) -> u32 {
+        self.offset() + bytes
+    }
+}
+
+impl<const AT: usize> Bitfield<AT> {
+    /// The field's value, from the byte that it lies in.
+    #[inline(always)]
+    pub fn of(self, byte: u8) -> u32 {
+        (u32::from(byte) >> immediate!(hole::BITS + AT as i64 + 4)) & immediate!(hole::BITS + AT as i64 + 8)
+    }
+}
+
+/// The place of the byte.
+impl<const AT: usize> Place for Bitfield<AT> {
+    #[inline(always)]
+    fn offset(self) -> u32 {
+        immediate!(hole::BITS + AT as i64)
+    }
+
+    #[inline(always)]
+    unsafe fn load<T: Copy>(self, base: *const u8) -> T {
+        load!(T, base, hole::BITS_AT + AT as i64 / 4)
+    }
+}
+
+/// The place of a kernel field.
+macro_rules! off {
+    ($field:ident) => {
+        $crate::place::Field::<{ core::mem::offset_of!(tcptrace_common::offsets::Offsets, $field) }>
+    };
+}
+pub(crate) use off;
+
+/// The place of a kernel bitfield.
+macro_rules! bits {
+    ($field:ident) => {
+        $crate::place::Bitfield::<{ core::mem::offset_of!(tcptrace_common::offsets::Bitfields, $field) }>
+    };
+}
+pub(crate) use bits;
