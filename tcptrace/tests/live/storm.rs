@@ -14,6 +14,7 @@ use std::{
 use serde_json::Value;
 
 use crate::support::{
+    ftrace::Above1,
     netns::Netns,
     process::{self, Running},
     setting,
@@ -85,7 +86,11 @@ fn every_connection_of_a_storm_is_whole() {
     let netns = ns.inum().to_string();
     let recording_arg = recording.to_str().expect("UTF-8");
     let mut tracer = start(&["conns", "--json", "--netns", &netns, "--record", recording_arg], &out);
+    let unseen = Above1::watch();
     storm(&ns, *CONNECTIONS);
+    let unseen = unseen.ports();
+    let is_unseen =
+        |line: &Value| line["lport"].as_u64().zip(line["rport"].as_u64()).is_some_and(|p| unseen.contains(&p));
     let rss = rss_kb(tracer.pid());
     tracer.signal(libc::SIGINT);
     assert!(tracer.wait().success());
@@ -95,7 +100,8 @@ fn every_connection_of_a_storm_is_whole() {
     for line in lines(&out) {
         match line["type"].as_str() {
             Some("connection") => {
-                assert_eq!((&line["gaps"], line["end"].as_str()), (&0.into(), Some("fin")), "{line}");
+                let whole = line["gaps"] == 0 && line["end"] == "fin";
+                assert!(whole || is_unseen(&line), "{line}");
                 connections += 1;
             }
             Some("summary") => assert_eq!(line["lost"], 0, "{line}"),
@@ -112,11 +118,13 @@ fn every_connection_of_a_storm_is_whole() {
     for line in lines(&replayed).filter(|line| line["type"] == "transition" && line["role"] != "listener") {
         let (from, to) = (line["from"].as_str().expect("from"), line["to"].as_str().expect("to"));
         let life = transitions.entry(line["id"].as_u64().expect("id")).or_default();
-        assert!(life.1 == 0 || life.0 == from, "{} before {line}", life.0);
+        assert!(life.1 == 0 || life.0 == from || is_unseen(&line), "{} before {line}", life.0);
         *life = (to.to_owned(), life.1 + 1);
     }
-    let total: u32 = transitions.values().map(|life| life.1).sum();
-    assert_eq!((transitions.len(), total as usize), (2 * *CONNECTIONS, 10 * *CONNECTIONS));
+    let total = transitions.values().map(|life| life.1 as usize).sum::<usize>();
+    assert_eq!(transitions.len(), 2 * *CONNECTIONS);
+    let missing = (10 * *CONNECTIONS).checked_sub(total).expect("none twice");
+    assert!(missing <= unseen.len(), "{missing} transitions are missing, {} of them for a reason", unseen.len());
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! What the live tests share: namespaces, sockets, processes, a scripted peer, and the tracer under test.
 
 pub mod collector;
+pub mod ftrace;
 pub mod netns;
 pub mod process;
 pub mod programs;
