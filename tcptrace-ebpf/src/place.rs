@@ -56,7 +56,7 @@ macro_rules! immediate {
             // SAFETY: moves a constant to a register.
             unsafe { asm!("{v} = {c}", v = out(reg) value, c = const $hole, options(pure, nomem, nostack, preserves_flags)) }
             // SAFETY: none has its sign bit. Spares the shifts that make sure.
-            unsafe { core::hint::assert_unchecked(value <= hole::NONE as u64) }
+            unsafe { core::hint::assert_unchecked(value <= u64::from(hole::NONE)) }
             value as u32
         }
         #[cfg(not(target_arch = "bpf"))]
