@@ -1,7 +1,7 @@
 //! Listeners under observation: `queues --json` beside the traffic, what its recording tells of the connections, and the kernel's own
 //! word on both queues to hold them against.
 
-use std::{collections::BTreeMap, fs, path::PathBuf, sync::LazyLock};
+use std::{collections::BTreeMap, fs, path::PathBuf, sync::LazyLock, time::Duration};
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -151,7 +151,11 @@ impl Recorded {
         let recording = dir.path().join("queues.rec");
         let mut command = tcptrace();
         command.args(["queues", "--json", "--netns", &netns_list(&[ns]), "--interval", interval, "--record"]);
-        Self { live: Live::start(command.arg(&recording), args), dir, recording }
+        let live = Live::start(command.arg(&recording), args);
+        // Listeners are counted from the first reading on, which comes right after the line `start`, and which nothing tells of while
+        // there are none.
+        std::thread::sleep(Duration::from_millis(500) * super::slowness());
+        Self { live, dir, recording }
     }
 
     /// See [`Live::wait_for`].
