@@ -42,6 +42,11 @@ impl Signals {
         Self::of(start, |hook| hook != "none" && !hook.starts_with("counters"))
     }
 
+    /// Does one of them tell of listeners' queues? Then intervals will come, too.
+    pub fn queues(self) -> bool {
+        self.half_open || self.syn_outcome || self.accept_queue || self.overflow || self.cookies
+    }
+
     /// Those that a hook serves which sees every event: on the functions themselves.
     pub fn exact(start: &fact::Start) -> Self {
         Self::of(start, |hook| ["fentry", "fexit", "kprobe", "kretprobe"].iter().any(|tier| hook.starts_with(tier)))

@@ -33,8 +33,8 @@ pub(super) struct Queues {
     exact: Signals,
     /// The kernel programs see only a part: nothing to be reconciled.
     filtered: bool,
-    /// Intervals are told of.
-    heard: bool,
+    /// Intervals are told of, or will be.
+    expected: bool,
     residual: Option<Vec<Residual>>,
 }
 
@@ -97,6 +97,7 @@ impl Queues {
         self.served = Signals::served(start);
         self.exact = Signals::exact(start);
         self.filtered = start.filters.iter().any(|(name, _)| name != "netns");
+        self.expected = self.served.queues();
     }
 
     /// What is left of it when a run is over.
@@ -111,7 +112,7 @@ impl Queues {
 
     /// A listener is gone; its last counts may follow.
     pub fn closed(&mut self, c: &Connection, ts: u64) {
-        if self.heard {
+        if self.expected {
             let closed = Closed { connection: Box::new(c.clone()), ts, told: false };
             self.listeners.entry(c.cookie).or_default().closed = Some(closed);
         } else {
@@ -212,7 +213,7 @@ impl Tracker {
 
     /// Everything of an interval has come.
     pub(super) fn interval(&mut self, ts: u64, fact: &fact::Interval, out: &mut impl Observer) {
-        self.queues.heard = true;
+        self.queues.expected = true;
         let deltas = self.count_up();
         self.queues.reconcile(fact.rest);
         if fact.interval_us == 0 {

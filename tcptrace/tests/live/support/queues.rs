@@ -152,9 +152,6 @@ impl Recorded {
         let mut command = tcptrace();
         command.args(["queues", "--json", "--netns", &netns_list(&[ns]), "--interval", interval, "--record"]);
         let live = Live::start(command.arg(&recording), args);
-        // Listeners are counted from the first reading on, which comes right after the line `start`, and which nothing tells of while
-        // there are none.
-        std::thread::sleep(Duration::from_millis(500) * super::slowness());
         Self { live, dir, recording }
     }
 
