@@ -57,7 +57,7 @@ impl Filter {
 /// Slots of the direct-mapped per-socket cache, a power of two.
 pub const SLOTS: u32 = 65536;
 
-/// What is kept about a live socket, 24 bytes.
+/// What is kept about a live socket, 32 bytes: two to a cache line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct PerSocket {
@@ -75,6 +75,8 @@ pub struct PerSocket {
     pub segs: u32,
     /// `write_seq` at CLOSE_WAIT.
     pub write_seq: u32,
+    /// Makes it a power of two.
+    pub reserved: u64,
 }
 
 /// Numbers of the programs in [`CpuStats`].

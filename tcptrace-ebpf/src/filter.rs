@@ -42,9 +42,17 @@ pub fn wanted(sk: *const u8, lport: u16, owner: u32) -> bool {
 /// [`wanted`] of anything that starts with a `sock_common`, read as `M` can.
 #[inline(always)]
 pub fn wanted_by<M: Memory>(sk: *const u8, lport: u16, owner: u32) -> bool {
-    if !in_netns_by::<M>(sk) {
-        return false;
-    }
+    in_netns_by::<M>(sk) && wanted_there_by::<M>(sk, lport, owner)
+}
+
+/// [`wanted`] of a socket in a wanted network namespace.
+#[inline(always)]
+pub fn wanted_there(sk: *const u8, lport: u16, owner: u32) -> bool {
+    wanted_there_by::<Typed>(sk, lport, owner)
+}
+
+#[inline(always)]
+fn wanted_there_by<M: Memory>(sk: *const u8, lport: u16, owner: u32) -> bool {
     let on = FILTER.load();
     // SAFETY: all loads are of a `sock_common`.
     unsafe {

@@ -65,45 +65,51 @@ pub static BUCKET: Array<Bucket> = Array::with_max_entries(1, 0);
 #[map]
 pub static EPOCH: Array<u32> = Array::with_max_entries(1, 0);
 
+// The loader sets all of these. What stands here are numbers that nothing else has: the compiler may put a constant of the same bytes
+// where a global is, and the program would read what the loader wrote there.
+
+const UNSET: u32 = 0x5e7c_0000;
+
 /// Which filters are on.
 #[unsafe(no_mangle)]
-pub static FILTER: Global<Filter> = Global::new(Filter::OFF);
+pub static FILTER: Global<Filter> = Global::new(Filter { netns: UNSET, ports: UNSET, addrs: UNSET, pids: UNSET });
 /// Which sides the port and address filters look at.
 #[unsafe(no_mangle)]
-pub static SIDES: Global<Sides> = Global::new(Sides { ports: 0, addrs: 0 });
+pub static SIDES: Global<Sides> = Global::new(Sides { ports: UNSET, addrs: UNSET });
 /// Wake the collector each time this many bytes (a power of two) went into a CPU's ring; 0: never.
 #[unsafe(no_mangle)]
-pub static WAKE_BYTES: Global<u64> = Global::new(0);
+pub static WAKE_BYTES: Global<u64> = Global::new(UNSET as u64);
 /// System call numbers of this architecture.
 #[unsafe(no_mangle)]
-pub static SYSCALLS: Global<Syscalls> = Global::new(Syscalls { connect: 0, listen: 0, accept: 0, accept4: 0 });
+pub static SYSCALLS: Global<Syscalls> =
+    Global::new(Syscalls { connect: UNSET as u64, listen: UNSET as u64, accept: UNSET as u64, accept4: UNSET as u64 });
 /// 1: say what went wrong through aya-log.
 #[unsafe(no_mangle)]
-pub static VERBOSE: Global<u32> = Global::new(0);
+pub static VERBOSE: Global<u32> = Global::new(UNSET);
 /// 1: keep what listeners' queues need.
 #[unsafe(no_mangle)]
-pub static QUEUES: Global<u32> = Global::new(0);
+pub static QUEUES: Global<u32> = Global::new(UNSET);
 /// 1: say nothing of sockets other than listeners.
 #[unsafe(no_mangle)]
-pub static LISTENERS_ONLY: Global<u32> = Global::new(0);
+pub static LISTENERS_ONLY: Global<u32> = Global::new(UNSET);
 /// Records of single requests that may pass in a window of the token bucket; 0: none at all, completions included.
 #[unsafe(no_mangle)]
-pub static REQUEST_ALLOWANCE: Global<u64> = Global::new(0);
+pub static REQUEST_ALLOWANCE: Global<u64> = Global::new(UNSET as u64);
 /// Of the estimator of distinct sources: random, so that nobody can choose sources that look like one, or like millions.
 #[unsafe(no_mangle)]
-pub static SOURCE_SEED: Global<u64> = Global::new(0);
+pub static SOURCE_SEED: Global<u64> = Global::new(UNSET as u64);
 /// Address of the kernel's `reqsk_timer_handler`.
 #[unsafe(no_mangle)]
-pub static REQSK_TIMER: Global<u64> = Global::new(0);
+pub static REQSK_TIMER: Global<u64> = Global::new(UNSET as u64);
 /// Address of the kernel's `tw_timer_handler`.
 #[unsafe(no_mangle)]
-pub static TW_TIMER: Global<u64> = Global::new(0);
+pub static TW_TIMER: Global<u64> = Global::new(UNSET as u64);
 /// 1: `inet_csk_reqsk_queue_hash_add` returns whether it queued the request; 0: it returns nothing and always does.
 #[unsafe(no_mangle)]
-pub static HASH_ADD_TELLS: Global<u32> = Global::new(0);
+pub static HASH_ADD_TELLS: Global<u32> = Global::new(UNSET);
 /// Number of arguments of `tcp_get_cookie_sock`: 5 up to Linux 6.7, then 4.
 #[unsafe(no_mangle)]
-pub static COOKIE_SOCK_ARGS: Global<u32> = Global::new(4);
+pub static COOKIE_SOCK_ARGS: Global<u32> = Global::new(UNSET);
 /// Number of SKB_DROP_REASON_TCP_LISTEN_OVERFLOW on this kernel; 0: none.
 #[unsafe(no_mangle)]
-pub static OVERFLOW_REASON: Global<u32> = Global::new(0);
+pub static OVERFLOW_REASON: Global<u32> = Global::new(UNSET);

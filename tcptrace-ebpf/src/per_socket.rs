@@ -8,6 +8,14 @@ use tcptrace_common::settings::{PerSocket, SLOTS as SLOT_COUNT};
 
 use crate::maps::{SLOTS, STATS, STORE};
 
+/// Has the socket with this cookie a slot? 0 is no cookie.
+#[inline(always)]
+pub fn has_slot(cookie: u64) -> bool {
+    // SAFETY: a map entry.
+    cookie != 0
+        && SLOTS.get_ptr_mut(cookie as u32 & (SLOT_COUNT - 1)).is_some_and(|slot| unsafe { (*slot).cookie } == cookie)
+}
+
 /// The socket's data if it has any; null otherwise. For records that may come after the socket's own end, when a slot must not
 /// be taken any more: nobody would free it.
 #[inline(always)]

@@ -75,12 +75,12 @@ macro_rules! load {
             // SAFETY: the verifier checks the access.
             unsafe {
                 match size_of::<$T>() {
-                    1 => asm!("{v} = *(u8 *)({p} + {c})", v = out(reg) value, p = in(reg) $base, c = const $hole, options(readonly, nostack, preserves_flags)),
-                    2 => asm!("{v} = *(u16 *)({p} + {c})", v = out(reg) value, p = in(reg) $base, c = const $hole, options(readonly, nostack, preserves_flags)),
-                    4 => asm!("{v} = *(u32 *)({p} + {c})", v = out(reg) value, p = in(reg) $base, c = const $hole, options(readonly, nostack, preserves_flags)),
+                    1 => load!(@ "u8", value, $base, $hole),
+                    2 => load!(@ "u16", value, $base, $hole),
+                    4 => load!(@ "u32", value, $base, $hole),
                     _ => {
                         const { assert!(matches!(size_of::<$T>(), 1 | 2 | 4 | 8)) }
-                        asm!("{v} = *(u64 *)({p} + {c})", v = out(reg) value, p = in(reg) $base, c = const $hole, options(readonly, nostack, preserves_flags));
+                        load!(@ "u64", value, $base, $hole);
                     }
                 }
                 // The CPU clears the rest of the register: spares the shifts that make sure.
@@ -95,6 +95,13 @@ macro_rules! load {
             unreachable!()
         }
     }};
+    (@ $width:literal, $value:ident, $base:expr, $hole:expr) => {
+        asm!(
+            concat!("{v} = *(", $width, " *)({p} + {c})"),
+            v = out(reg) $value, p = in(reg) $base, c = const $hole,
+            options(readonly, nostack, preserves_flags)
+        )
+    };
 }
 
 impl<const AT: usize> Place for Field<AT> {

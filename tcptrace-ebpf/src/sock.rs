@@ -31,6 +31,21 @@ pub unsafe fn ld_or<T: Copy>(base: *const u8, place: impl Place, default: T) -> 
     if place.is_absent() { default } else { unsafe { ld(base, place) } }
 }
 
+/// Read a `T` behind a pointer whose type the verifier lost.
+#[inline(always)]
+pub unsafe fn probe<T: Copy + Default>(base: u64, place: impl Place) -> T {
+    let mut v = T::default();
+    // SAFETY: the helper checks the address.
+    unsafe {
+        h::bpf_probe_read_kernel(
+            (&raw mut v).cast(),
+            size_of::<T>() as u32,
+            (base + u64::from(place.offset())) as *const _,
+        )
+    };
+    v
+}
+
 #[inline(always)]
 unsafe fn bitfield<const AT: usize>(base: *const u8, field: Bitfield<AT>) -> u32 {
     // SAFETY: as for `ld`.

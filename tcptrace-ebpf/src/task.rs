@@ -5,7 +5,7 @@ use tcptrace_common::record::Owner;
 
 use crate::{
     place::{Place, off},
-    sock::ld,
+    sock::{ld, probe},
 };
 
 /// Thread group on this CPU; meaningful in process context only.
@@ -71,15 +71,16 @@ pub unsafe fn describe(task: *const u8, o: *mut Owner) {
 /// How many generations up an owner is looked for.
 const GENERATIONS: u32 = 4;
 
-/// Does the current process descend from thread group `owner`?
+/// Does the current process descend from thread group `owner`? Read without types: it is asked rarely, and the verifier searches
+/// all of the kernel's types for each step from a task that it trusts to another.
 #[inline(always)]
 pub fn descends_from(owner: u32) -> bool {
-    // SAFETY: parents of a live task; loads of a stale pointer read zero.
+    // SAFETY: parents of a live task; the reads are checked.
     unsafe {
-        let mut task: *const u8 = h::bpf_get_current_task_btf().cast_const().cast();
+        let mut task: u64 = h::bpf_get_current_task();
         for _ in 0..GENERATIONS {
-            task = ld(task, off!(task_parent));
-            let tgid: u32 = ld(task, off!(task_tgid));
+            task = probe(task, off!(task_parent));
+            let tgid: u32 = probe(task, off!(task_tgid));
             if tgid == owner {
                 return true;
             }

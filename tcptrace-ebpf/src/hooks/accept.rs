@@ -1,10 +1,11 @@
-//! Who accepted a connection. Three hooks, one handler; the loader takes the best that the kernel lets it attach. The last of
-//! them sees the end of listen() too, and tells the port of a listener that was not bound.
+//! Who accepted a connection. Four hooks, one handler; the loader takes the best that the kernel lets it attach. The exits of
+//! system calls see the end of listen() too, and tell the port of a listener that was not bound.
 
 use aya_ebpf::{
+    EbpfContext as _,
     helpers::generated as h,
-    macros::{btf_tracepoint, fentry, kprobe},
-    programs::{BtfTracePointContext, FEntryContext, ProbeContext},
+    macros::{btf_tracepoint, fentry, kprobe, tracepoint},
+    programs::{BtfTracePointContext, FEntryContext, ProbeContext, TracePointContext},
 };
 use tcptrace_common::{
     record::{Accepted, Bound, flag, kind},
@@ -18,12 +19,38 @@ use crate::{
     maps::{FILTER, LISTENERS_ONLY, NETNS, QUEUES, SYSCALLS},
     per_socket,
     place::{Place, off},
-    sock::ld,
+    sock::{ld, probe},
     task,
 };
 
-/// The exit of accept() and accept4(): the descriptor leads to the exact child. Runs at the end of every system call of the
-/// host: the comparison comes first.
+/// The exit of accept() and accept4(): the descriptor leads to the exact child.
+#[tracepoint]
+pub fn exit_accept(ctx: TracePointContext) -> u32 {
+    let fd = result(&ctx);
+    if fd >= 0 {
+        accepted_fd(fd as i32);
+    }
+    0
+}
+
+/// The exit of listen().
+#[tracepoint]
+pub fn exit_listen(ctx: TracePointContext) -> u32 {
+    if result(&ctx) >= 0 {
+        listening(task::syscall_fd(SYSCALLS.load().listen));
+    }
+    0
+}
+
+/// What a system call returns: `ret` in the `format` of its exit, the same for all.
+#[inline(always)]
+fn result(ctx: &TracePointContext) -> i64 {
+    // SAFETY: the verifier checks the access.
+    unsafe { *ctx.as_ptr().cast::<i64>().add(2) }
+}
+
+/// The same where only the exits of all system calls can be had. Runs at the end of every one on the host: the comparison comes
+/// first.
 #[btf_tracepoint(function = "sys_exit")]
 pub fn sys_exit(ctx: BtfTracePointContext) -> i32 {
     let regs: *const u8 = ctx.arg(0);
@@ -44,21 +71,6 @@ pub fn sys_exit(ctx: BtfTracePointContext) -> i32 {
         accepted_fd(result as i32);
     }
     0
-}
-
-/// Read a `T` behind a pointer whose type the verifier lost.
-#[inline(always)]
-unsafe fn probe<T: Copy + Default>(base: u64, place: impl Place) -> T {
-    let mut v = T::default();
-    // SAFETY: the helper checks the address.
-    unsafe {
-        h::bpf_probe_read_kernel(
-            (&raw mut v).cast(),
-            size_of::<T>() as u32,
-            (base + u64::from(place.offset())) as *const _,
-        )
-    };
-    v
 }
 
 /// The `struct socket` and the `struct sock` behind a descriptor of the current process; no TCP socket if another thread

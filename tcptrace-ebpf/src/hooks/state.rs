@@ -55,13 +55,13 @@ pub fn inet_sock_set_state_nested(ctx: BtfTracePointContext) -> i32 {
     let (last, before) = (read(seen, 0), read(seen, 1));
     if last == this {
         write(seen, 0, before);
-        write(seen, 1, Seen { sk: 0, arc: 0 });
+        write(seen, 1, NONE);
         return 0;
     }
     let doubted = Seen { arc: this.arc | DOUBTFUL, ..this };
     if (last == doubted || before == doubted) && was_seen(&ctx) {
-        write(seen, 0, Seen { sk: 0, arc: 0 });
-        write(seen, 1, Seen { sk: 0, arc: 0 });
+        write(seen, 0, NONE);
+        write(seen, 1, NONE);
         return 0;
     }
     // SAFETY: this CPU's own entry.
@@ -73,6 +73,9 @@ pub fn inet_sock_set_state_nested(ctx: BtfTracePointContext) -> i32 {
 /// In a token's [`Seen::arc`]: another transition has passed since.
 const DOUBTFUL: u64 = 1 << 16;
 
+/// No token.
+const NONE: Seen = Seen { sk: 0, arc: 0 };
+
 /// The token of the transition that passes the hook.
 #[inline(always)]
 fn passing(ctx: &BtfTracePointContext) -> Seen {
@@ -82,8 +85,7 @@ fn passing(ctx: &BtfTracePointContext) -> Seen {
     Seen { sk: sk as u64, arc: u64::from(from as u8) | (u64::from(to as u8) << 8) }
 }
 
-/// Read a token; what interrupts this may write it. Word by word: the compiler puts a constant of several words where it finds the
-/// same bytes, which may be a global that the loader sets.
+/// Read a token; what interrupts this may write it.
 #[inline(always)]
 fn read(seen: *const [Seen; 2], at: usize) -> Seen {
     let token = seen.cast::<Seen>().wrapping_add(at);
@@ -146,12 +148,16 @@ fn transition(sk: *const u8, from: u8, to: u8) -> bool {
     let lport = sock::lport(sk, tp);
     let opens = from == tcp::CLOSE && (to == tcp::SYN_SENT || to == tcp::LISTEN);
     let owner = if opens { task::current_tgid() } else { 0 };
-    if !filter::wanted(tp, lport, owner) {
-        // The tuple of an active open is complete only now. If it passed while it was not, the collector needs this record to
-        // know that it may forget the socket.
-        if from != tcp::SYN_SENT || !filter::in_netns(tp) || !passed_before(sk) {
-            return true;
-        }
+    // SAFETY: a full socket.
+    let known = per_socket::has_slot(unsafe { ld(sk, off!(cookie)) });
+    // One that passed before is where it was, and `struct net` is a cache line that all CPUs write to.
+    if !known && !filter::in_netns(tp) {
+        return true;
+    }
+    // The tuple of an active open is complete only now. If it passed while it was not, the collector needs this record to know
+    // that it may forget the socket.
+    if !filter::wanted_there(tp, lport, owner) && (from != tcp::SYN_SENT || !passed_before(sk)) {
+        return true;
     }
     let cookie = sock::cookie(sk);
     let kept = per_socket::get(PROGRAM, sk, cookie, opens);

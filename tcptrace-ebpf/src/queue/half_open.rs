@@ -15,7 +15,7 @@ use crate::{
     listeners::Listener,
     maps::WAITING,
     memory::{self, Memory, Probed},
-    place::{Place, off},
+    place::{Place, bits, off},
     scratch::scratch,
 };
 
@@ -171,7 +171,7 @@ pub fn migrated<M: Memory>(req: *const u8, to: *const u8) {
         let mut d = Depths::now::<Probed>(old);
         // A timer takes the request out of the SYN queue later; at the final ACK, and for a child, it is out.
         if child == 0 && (*s).listener == 0 {
-            d = d.corrected(-1, if M::bits(req, crate::place::bits!(num_timeout)) == 0 { -1 } else { 0 });
+            d = d.corrected(-1, if M::bits(req, bits!(num_timeout)) == 0 { -1 } else { 0 });
         }
         if request::passes::<M>(&l, req) {
             emit::record(MIGRATION, |r| {

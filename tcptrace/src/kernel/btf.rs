@@ -8,6 +8,7 @@ use std::{fs::File, io::Read as _, path::Path, ptr::NonNull};
 
 use rustix::mm;
 
+mod extract;
 pub mod prototype;
 
 /// Where the kernel shows its own type information.

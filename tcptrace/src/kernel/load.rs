@@ -161,8 +161,8 @@ pub fn try_out(facts: &Facts, tier: Tier) -> Result<(Vec<Signal>, Vec<Absent>), 
 /// [`Error::Signal`] when a signal that everything rests on has no hook; [`Error::NotPermitted`] when the kernel refuses bpf()
 /// altogether; [`Error::Load`] for the rest.
 pub fn load(resolved: &Resolved, types: Types, settings: &Settings) -> Result<(Loaded, Vec<Ring>), Error> {
-    // Not read once more: before Linux 6.16 it comes 4 KB a call, which takes longer than to parse it.
-    let btf = Btf::parse(types.bytes(), Endianness::default());
+    let names = super::signal::attach_points().chain(snapshot::TARGETS.map(|target| format!("bpf_iter_{target}")));
+    let btf = Btf::parse(&types.extract(&names.collect()).map_err(offsets::malformed)?, Endianness::default());
     let btf = btf.map_err(|e| Error::load("reading the kernel's BTF", e))?;
     drop(types);
     let cpus = cpu_slots().map_err(|e| Error::load("reading the list of CPUs", e))?;
@@ -202,8 +202,8 @@ pub fn load(resolved: &Resolved, types: Types, settings: &Settings) -> Result<(L
     let iterators = Some(Iterators::new(core, &btf)?);
     let sampler = match about_queues {
         true => {
-            let mark = snapshot::link(core, &btf, "iter_mark_listeners", "tcp", None)?;
-            let read = snapshot::link(core, &btf, "iter_listeners", "bpf_sk_storage_map", Some(&listening))?;
+            let mark = snapshot::link(core, &btf, "iter_mark_listeners", snapshot::TCP, None)?;
+            let read = snapshot::link(core, &btf, "iter_listeners", snapshot::SOCKET_STORAGE, Some(&listening))?;
             Some(Sampler::new(mark, read, &objects, settings, exact)?)
         }
         false => None,
@@ -212,10 +212,6 @@ pub fn load(resolved: &Resolved, types: Types, settings: &Settings) -> Result<(L
     let stats = PerCpuArray::try_from(stats).map_err(|e| Error::load("opening the loss counters", e))?;
     // Not to be kept for the whole run.
     drop(opener);
-    drop(btf);
-    // aya's form of the kernel's BTF takes 60 MB in small pieces, which the allocator would keep.
-    // SAFETY: no arguments that could be wrong.
-    unsafe { libc::malloc_trim(0) };
     Ok((Loaded { _links: links, objects, iterators, signals, sampler, log, stats }, rings))
 }
 

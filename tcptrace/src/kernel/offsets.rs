@@ -144,7 +144,7 @@ fn absence(error: &btf::Error) -> String {
     if matches!(error, btf::Error::NoStruct(_)) { "no such struct".to_owned() } else { "no such field".to_owned() }
 }
 
-fn malformed(source: btf::Error) -> Error {
+pub(super) fn malformed(source: btf::Error) -> Error {
     Error::Btf { path: btf::VMLINUX.to_owned(), source }
 }
 

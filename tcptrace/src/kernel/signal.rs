@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use aya::{
     Btf,
-    programs::{BtfTracePoint, FEntry, FExit, KProbe, Program, ProgramError},
+    programs::{BtfTracePoint, FEntry, FExit, KProbe, Program, ProgramError, TracePoint},
 };
 
 use super::{
@@ -85,6 +85,17 @@ impl std::fmt::Display for Tier {
     }
 }
 
+/// Names under which the kernel's type information has what typed programs attach to.
+pub(super) fn attach_points() -> impl Iterator<Item = String> {
+    let seconds = CONNECTIONS.iter().filter_map(|w| w.second);
+    let parts = CONNECTIONS.iter().chain(QUEUES).flat_map(|w| w.candidates).flat_map(|c| c.parts).copied();
+    parts.chain(seconds).filter_map(|part| match part.hook {
+        Hook::Tracepoint(name) => Some(format!("btf_trace_{name}")),
+        Hook::Fentry(name) | Hook::Fexit(name) => Some(name.to_owned()),
+        Hook::Exits(_) | Hook::Kprobe(_) | Hook::Kretprobe(_) => None,
+    })
+}
+
 /// A way to learn a signal: programs that belong together.
 #[derive(Clone, Copy, Debug)]
 struct Candidate {
@@ -107,6 +118,8 @@ struct Part {
 #[derive(Clone, Copy, Debug)]
 enum Hook {
     Tracepoint(&'static str),
+    /// The exits of system calls, by the names of their events.
+    Exits(&'static [&'static str]),
     Fentry(&'static str),
     Fexit(&'static str),
     Kprobe(&'static str),
@@ -114,21 +127,27 @@ enum Hook {
 }
 
 impl Hook {
-    fn target(self) -> &'static str {
+    fn targets(&self) -> &[&'static str] {
         match self {
+            Self::Exits(names) => names,
             Self::Tracepoint(name)
             | Self::Fentry(name)
             | Self::Fexit(name)
             | Self::Kprobe(name)
-            | Self::Kretprobe(name) => name,
+            | Self::Kretprobe(name) => std::slice::from_ref(name),
         }
+    }
+
+    /// As messages name it.
+    fn target(&self) -> String {
+        self.targets().join("+")
     }
 
     fn kind(self) -> Tier {
         match self {
             Self::Fentry(_) | Self::Fexit(_) => Tier::Fentry,
             Self::Kprobe(_) | Self::Kretprobe(_) => Tier::Kprobe,
-            Self::Tracepoint(_) => Tier::Tracepoint,
+            Self::Tracepoint(_) | Self::Exits(_) => Tier::Tracepoint,
         }
     }
 }
@@ -136,15 +155,16 @@ impl Hook {
 /// `fentry:` and what is hooked, once each.
 impl std::fmt::Display for Candidate {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let mut targets: Vec<_> = self.parts.iter().map(|p| p.hook.target()).collect();
+        let mut targets: Vec<_> = self.parts.iter().flat_map(|p| p.hook.targets()).collect();
         let mut seen = Vec::new();
         targets.retain(|target| !seen.contains(target) && (seen.push(*target), true).1);
         let kind = match self.tier {
             Tier::Fentry => "fentry",
             Tier::Kprobe => "kprobe",
+            Tier::Tracepoint if self.parts.iter().all(|p| matches!(p.hook, Hook::Exits(_))) => "tp",
             Tier::Tracepoint => "tp_btf",
         };
-        write!(f, "{kind}:{}", targets.join("+"))
+        write!(f, "{kind}:{}", targets.into_iter().copied().collect::<Vec<_>>().join("+"))
     }
 }
 
@@ -307,18 +327,21 @@ impl<'a, 'o> Attacher<'a, 'o> {
             return Ok(Err(need.reason()));
         }
         for part in candidate.parts {
-            let target = part.hook.target();
             let refusal = match part.hook {
-                Hook::Tracepoint(_) => self.prototypes.refuse_tracepoint(target),
-                _ => self.prototypes.refuse_function(target),
+                Hook::Tracepoint(name) => self.prototypes.refuse_tracepoint(name),
+                Hook::Fentry(name) | Hook::Fexit(name) | Hook::Kprobe(name) | Hook::Kretprobe(name) => {
+                    self.prototypes.refuse_function(name)
+                }
+                // What they return is in the same place for all of them.
+                Hook::Exits(_) => None,
             };
             if let Some(refusal) = refusal {
-                return Ok(Err(one_of(candidate, target, refusal)));
+                return Ok(Err(one_of(candidate, part.hook, refusal)));
             }
         }
         for part in candidate.parts {
             if let Some(reason) = self.refused.get(&part.hook.kind()) {
-                return Ok(Err(one_of(candidate, part.hook.target(), reason.clone())));
+                return Ok(Err(one_of(candidate, part.hook, reason.clone())));
             }
         }
         self.objects.open(candidate.object, self.globals, self.opener)?;
@@ -329,7 +352,7 @@ impl<'a, 'o> Attacher<'a, 'o> {
                 for (object, program) in self.attached.drain(before..) {
                     unload(self.objects.program_mut(object, program)?);
                 }
-                return Ok(Err(one_of(candidate, part.hook.target(), reason)));
+                return Ok(Err(one_of(candidate, part.hook, reason)));
             }
         }
         Ok(Ok(()))
@@ -362,7 +385,8 @@ impl<'a, 'o> Attacher<'a, 'o> {
 }
 
 /// Names the hook that spoils a candidate of several.
-fn one_of(candidate: &Candidate, target: &str, reason: String) -> String {
+fn one_of(candidate: &Candidate, hook: Hook, reason: String) -> String {
+    let target = hook.target();
     if candidate.parts.iter().all(|p| p.hook.target() == target) { reason } else { format!("{target}: {reason}") }
 }
 
@@ -373,6 +397,7 @@ fn unload(program: &mut Program) {
         Program::FExit(p) => p.unload(),
         Program::KProbe(p) => p.unload(),
         Program::BtfTracePoint(p) => p.unload(),
+        Program::TracePoint(p) => p.unload(),
         _ => Ok(()),
     };
 }
@@ -404,6 +429,12 @@ fn attach(program: &mut Program, hook: Hook, btf: &Btf) -> Result<Link, ProgramE
             p.load(name, btf)?;
             let link = p.attach()?;
             Box::new(p.take_link(link)?)
+        }
+        Hook::Exits(names) => {
+            let p: &mut TracePoint = program.try_into()?;
+            p.load()?;
+            let links = names.iter().map(|name| p.attach("syscalls", name).and_then(|link| p.take_link(link)));
+            Box::new(links.collect::<Result<Vec<_>, _>>()?)
         }
         Hook::Fentry(name) => {
             let p: &mut FEntry = program.try_into()?;

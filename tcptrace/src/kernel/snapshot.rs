@@ -53,6 +53,12 @@ impl Taken {
     }
 }
 
+/// What the kernel calls the iterators in use.
+pub(super) const TARGETS: [&str; 3] = [TCP, TASK_FILE, SOCKET_STORAGE];
+pub(super) const TCP: &str = "tcp";
+const TASK_FILE: &str = "task_file";
+pub(super) const SOCKET_STORAGE: &str = "bpf_sk_storage_map";
+
 /// Two readings of the kernel's tick counter this far apart tell its rate among 100, 250, 300 and 1000.
 const HZ_SPAN: Duration = Duration::from_millis(60);
 
@@ -63,8 +69,8 @@ impl Iterators {
     /// [`Error::Load`] when the kernel refuses one.
     pub(super) fn new(ebpf: &mut Ebpf, btf: &Btf) -> Result<Self, Error> {
         Ok(Self {
-            tcp: link(ebpf, btf, "iter_tcp", "tcp", None)?,
-            task_file: link(ebpf, btf, "iter_task_file", "task_file", None)?,
+            tcp: link(ebpf, btf, "iter_tcp", TCP, None)?,
+            task_file: link(ebpf, btf, "iter_task_file", TASK_FILE, None)?,
         })
     }
 

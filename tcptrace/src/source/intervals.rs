@@ -65,6 +65,11 @@ impl Intervals {
         }
     }
 
+    /// How long until [`Self::poll`] has something to do.
+    pub fn due(&self, now: u64) -> Duration {
+        if self.waiting { Duration::ZERO } else { Duration::from_nanos(self.next.saturating_sub(now)) }
+    }
+
     /// Hand out a reading that is there, and ask for the next when it is time to.
     pub fn poll(&mut self, now: u64, frames: &mut Frames) {
         if self.waiting {

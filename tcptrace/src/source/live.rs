@@ -9,7 +9,7 @@ use std::{
 use rustix::time::{ClockId, clock_gettime};
 use tokio::{
     io::{Interest, unix::AsyncFd},
-    time::{Instant, Interval, MissedTickBehavior, interval},
+    time::{Instant, sleep_until},
 };
 
 use super::{
@@ -38,6 +38,8 @@ pub const PROMPT: Duration = Duration::from_millis(20);
 /// Period of [`Settings`] when the output goes to a file: every wakeup finds cold caches, so fewer are cheaper. A ring that fills
 /// wakes the collector earlier.
 pub const RELAXED: Duration = Duration::from_millis(100);
+/// After so long without a record even somebody who watches is served at the relaxed period: nothing is due that would be late.
+const QUIET: u64 = SECOND;
 /// Frames handed out in one batch, bytes.
 const BATCH: usize = 1 << 20;
 /// How often losses are read, ticks and clock changes told.
@@ -50,7 +52,12 @@ pub struct Live {
     loaded: Loaded,
     merge: Merge,
     wakeups: Vec<AsyncFd<RawFd>>,
-    period: Interval,
+    /// [`Settings::period`].
+    period: Duration,
+    /// When the rings are looked at next.
+    due: Instant,
+    /// Records so far, and CLOCK_MONOTONIC when they became so many.
+    busy: (u64, u64),
     snapshots: Snapshots,
     /// None: nothing is known about queues.
     intervals: Option<Intervals>,
@@ -110,13 +117,13 @@ impl Live {
                 start.degraded.push(signal.name.to_owned());
             }
         }
-        let mut period = interval(settings.period);
-        period.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Ok(Self {
             loaded,
             merge: Merge::new(rings),
             wakeups,
-            period,
+            period: settings.period,
+            due: Instant::now(),
+            busy: (0, monotonic()),
             snapshots,
             intervals,
             audit: Audit::default(),
@@ -146,8 +153,17 @@ impl Live {
         });
         tokio::select! {
             () = woken => {}
-            _ = self.period.tick() => {}
+            () = sleep_until(self.due) => {}
         }
+    }
+
+    /// How long the rings may be left alone.
+    fn pause(&mut self, now: u64) -> Duration {
+        if self.merge.records != self.busy.0 {
+            self.busy = (self.merge.records, now);
+        }
+        let longest = if now.saturating_sub(self.busy.1) > QUIET { RELAXED.max(self.period) } else { self.period };
+        self.intervals.as_ref().map_or(longest, |intervals| intervals.due(now).clamp(self.period, longest))
     }
 
     /// Take what the rings have; while a snapshot is taken, hold it back and merge both by time.
@@ -230,6 +246,7 @@ impl Source for Live {
                 intervals.poll(now, frames);
             }
         }
+        self.due = Instant::now() + self.pause(now);
         if now >= self.next_second || self.phase == Phase::Stopping {
             self.each_second(now, frames);
         }

@@ -21,7 +21,8 @@ use std::{
     env, fs,
     path::{Path, PathBuf},
     process::Stdio,
-    sync::Mutex,
+    sync::{Arc, Mutex},
+    thread::available_parallelism,
     time::Instant,
 };
 
@@ -54,10 +55,12 @@ const SLOWNESS: u32 = 8;
 const CONNECTIONS: u32 = 2000;
 /// SYNs of a flood.
 const SYNS: u32 = 20_000;
-/// Guests at the same time.
-const PARALLEL: usize = 2;
+/// Guests at the same time for each CPU, in halves: a guest keeps one CPU busy, but for a third of its time it waits.
+const PARALLEL_HALVES: usize = 3;
+/// Tests at the same time in a guest.
+const THREADS: usize = 3;
 /// Tests that rest on hooks of which there are several kinds: on who accepted a connection, on queues. They run with every tier.
-const TIER_TESTS: &str = "process:: start:: accept tfo trap2 trap5 quick_normal quick_ipv6 queues_";
+const TIER_TESTS: &str = "process:: accept tfo trap2 trap5 quick_normal quick_ipv6 queues_";
 
 /// Run the live tests on the kernel called `name`, or on all; counts of everything.
 ///
@@ -73,22 +76,30 @@ pub fn run(name: Option<&str>, filter: &[String]) -> Result<Counts> {
     let release = sh::target_dir()?.join("release/tcptrace");
     sh::run(sh::cargo().args(["build", "--quiet", "--release", "--package", "tcptrace"]))?;
     let base = image::base(&binaries.tests, &release, &binaries.tcptrace)?;
-    let waiting = Mutex::new(kernels.into_iter());
-    let mut all = Counts::default();
-    let next = || waiting.lock().ok().and_then(|mut kernels| kernels.next());
+    let mut jobs = Vec::new();
+    for kernel in kernels {
+        let (runs, kernel) = (runs(kernel.expect, &binaries.tcptrace, filter), Arc::new(prepare(kernel, &cache)?));
+        jobs.extend(runs.into_iter().map(|run| (Arc::clone(&kernel), run)));
+    }
+    // The longest first, so that no CPU is left alone with one in the end.
+    jobs.sort_by_key(|(_, run)| run.tests.is_some());
+    let waiting = Mutex::new(jobs.into_iter());
+    let next = || waiting.lock().ok().and_then(|mut jobs| jobs.next());
     let work = || {
         let mut counts = Counts::default();
-        while let Some(kernel) = next() {
-            let guest = test(&kernel, &cache, &base, &binaries.tcptrace, filter).unwrap_or_else(|error| {
-                eprintln!("{}: {error:#}", kernel.name);
+        while let Some((kernel, run)) = next() {
+            let guest = test(&kernel, &run, &cache, &base, &binaries.tcptrace).unwrap_or_else(|error| {
+                eprintln!("{} {}: {error:#}", kernel.name, run.name);
                 Counts { failed: 1, ..Counts::default() }
             });
             add(&mut counts, guest);
         }
         counts
     };
+    let parallel = (available_parallelism()?.get() * PARALLEL_HALVES / 2).max(1);
+    let mut all = Counts::default();
     std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..PARALLEL).map(|_| scope.spawn(work)).collect();
+        let workers: Vec<_> = (0..parallel).map(|_| scope.spawn(work)).collect();
         for worker in workers {
             add(&mut all, worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
         }
@@ -103,15 +114,28 @@ fn add(to: &mut Counts, counts: Counts) {
     to.skipped += counts.skipped;
 }
 
-/// One guest, from its package to its last line.
-fn test(kernel: &Kernel, cache: &Path, base: &[u8], tcptrace: &Path, filter: &[String]) -> Result<Counts> {
-    let unpacked = archive::fetch(kernel, cache)?;
+/// A kernel that is there.
+struct Prepared {
+    name: String,
+    lacks: Vec<String>,
+    unpacked: archive::Unpacked,
+    modules: Vec<modules::Module>,
+}
+
+fn prepare(kernel: Kernel, cache: &Path) -> Result<Prepared> {
+    let unpacked = archive::fetch(&kernel, cache).with_context(|| kernel.name.clone())?;
     let modules = modules::closure(&unpacked.modules, &MODULES)?;
-    let runs = runs(kernel.expect, tcptrace, filter);
-    let initrd = cache.join(format!("{}.initrd", kernel.name));
-    fs::write(&initrd, [base, &image::own(&modules, &plan(&runs, tcptrace))].concat())?;
-    let console = cache.join(format!("{}.console", kernel.name));
-    let name = &kernel.name;
+    Ok(Prepared { name: kernel.name, lacks: kernel.lacks, unpacked, modules })
+}
+
+/// One guest, from its boot to its last line.
+fn test(kernel: &Prepared, run: &Run, cache: &Path, base: &[u8], tcptrace: &Path) -> Result<Counts> {
+    let Prepared { unpacked, modules, .. } = kernel;
+    let name = &format!("{} {}", kernel.name, run.name);
+    let file = format!("{}-{}", kernel.name, run.name);
+    let initrd = cache.join(format!("{file}.initrd"));
+    fs::write(&initrd, [base, &image::own(modules, &plan(run, tcptrace))].concat())?;
+    let console = cache.join(format!("{file}.console"));
     println!("{name}: booting {} {}", unpacked.package, unpacked.version);
     let began = Instant::now();
     let mut report = Report::new(&kernel.lacks);
@@ -119,7 +143,7 @@ fn test(kernel: &Kernel, cache: &Path, base: &[u8], tcptrace: &Path, filter: &[S
         println!("{name}: {line}");
         report.line(line);
     })?;
-    report.finish(&runs.iter().map(|run| run.name.clone()).collect::<Vec<_>>());
+    report.finish(std::slice::from_ref(&run.name));
     if report.counts.failed > 0 {
         let text = String::from_utf8_lossy(&fs::read(&console)?).into_owned();
         let lines: Vec<&str> = text.lines().collect();
@@ -133,41 +157,44 @@ fn test(kernel: &Kernel, cache: &Path, base: &[u8], tcptrace: &Path, filter: &[S
     Ok(report.counts)
 }
 
-/// A command of the plan.
+/// What a guest does.
 struct Run {
     name: String,
     command: String,
+    /// None: all of them.
+    tests: Option<String>,
 }
 
 fn runs(expect: Expect, tcptrace: &Path, filter: &[String]) -> Vec<Run> {
     if expect == Expect::Refused {
-        return vec![Run { name: REFUSAL.to_owned(), command: format!("{} trace", tcptrace.display()) }];
+        let (name, command) = (REFUSAL.to_owned(), format!("{} trace", tcptrace.display()));
+        return vec![Run { name, command, tests: Some(String::new()) }];
     }
     let settings =
         format!("TCPTRACE_TEST_SLOWNESS={SLOWNESS} TCPTRACE_TEST_CONNECTIONS={CONNECTIONS} TCPTRACE_TEST_SYNS={SYNS}");
-    let run = |tier: &str, tests: &str| Run {
+    let run = |tier: &str, tests: Option<String>| Run {
         name: tier.to_owned(),
         command: format!(
-            "env {settings} TCPTRACE_TEST_TIER={tier} TCPTRACE_TEST_TIERS=fentry,kprobe,tracepoint {} --test-threads 2 {tests}",
-            image::TESTS
+            "env {settings} TCPTRACE_TEST_TIER={tier} TCPTRACE_TEST_TIERS=fentry,kprobe,tracepoint {} --test-threads {THREADS} {}",
+            image::TESTS,
+            tests.as_deref().unwrap_or_default()
         ),
+        tests,
     };
     if !filter.is_empty() {
         let tiers = env::var("TCPTRACE_TEST_TIER").unwrap_or_else(|_| "auto".to_owned());
-        return tiers.split(',').map(|tier| run(tier, &filter.join(" "))).collect();
+        return tiers.split(',').map(|tier| run(tier, Some(filter.join(" ")))).collect();
     }
-    let mut runs = vec![run("auto", "")];
-    runs.extend(["kprobe", "tracepoint"].map(|tier| run(tier, TIER_TESTS)));
-    runs
+    let some = || Some(TIER_TESTS.to_owned());
+    vec![run("auto", None), run("kprobe", some()), run("tracepoint", some())]
 }
 
 /// What `/init` does. What `doctor` says goes to the console's file, for whoever looks into a failure.
-fn plan(runs: &[Run], tcptrace: &Path) -> String {
-    let mut plan = format!("{} doctor --color never >/dev/ttyS0 2>&1\n", tcptrace.display());
-    for Run { name, command } in runs {
-        plan.push_str(&format!("echo 'vm: begin {name}'\n{command}\necho \"vm: end {name} $?\"\n"));
-    }
-    plan
+fn plan(Run { name, command, .. }: &Run, tcptrace: &Path) -> String {
+    format!(
+        "{} doctor --color never >/dev/ttyS0 2>&1\necho 'vm: begin {name}'\n{command}\necho \"vm: end {name} $?\"\n",
+        tcptrace.display()
+    )
 }
 
 struct Binaries {
@@ -217,12 +244,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_plan_reports_each_run() {
+    fn a_plan_reports_its_run() {
         let runs = runs(Expect::Works, Path::new("/t"), &[]);
         let names: Vec<&str> = runs.iter().map(|run| run.name.as_str()).collect();
         assert_eq!(names, ["auto", "kprobe", "tracepoint"]);
-        let plan = plan(&runs, Path::new("/t"));
-        assert_eq!(plan.matches("vm: begin ").count(), 3);
+        let plan = plan(&runs[1], Path::new("/t"));
+        assert!(plan.contains("\necho 'vm: begin kprobe'\n"), "{plan}");
         assert!(plan.contains("\necho \"vm: end kprobe $?\"\n"), "{plan}");
         assert_eq!(super::runs(Expect::Works, Path::new("/t"), &["close".to_owned()]).len(), 1);
         assert_eq!(super::runs(Expect::Refused, Path::new("/t"), &[])[0].command, "/t trace");

@@ -122,6 +122,30 @@ fn sample() -> Builder {
 
 /// `struct sock *f(const struct sock *, bool, struct unnamed by value, int *)` and a tracepoint.
 #[test]
+fn an_extract_keeps_numbers_and_nothing_else() {
+    let mut b = Builder::default();
+    let int = b.int(4, 32);
+    b.structure("sock", 8, &[("a", int, 0, 0), ("b", int, 32, 0)]);
+    let proto = b.add("", kind::FUNC_PROTO << 24, int, &[]);
+    let f = b.add("f", kind::FUNC << 24, proto, &[]);
+    b.add("g", kind::FUNC << 24, proto, &[]);
+    let t = b.add("t", kind::TYPEDEF << 24, int, &[]);
+    b.structure("t", 4, &[("a", int, 0, 0)]);
+    let whole = Btf::parse(b.bytes()).expect("sound");
+    let names = ["f", "t", "sock", "h"].map(str::to_owned).into();
+    let bytes = whole.extract(&names).expect("sound");
+    let small = Btf::parse(bytes.clone()).expect("sound");
+    assert_eq!(small.types(), whole.types());
+    assert!(small.has_function("f").expect("sound") && !small.has_function("g").expect("sound"));
+    assert!(small.field("sock", "a").is_err(), "neither a function nor a typedef");
+    // As the loader sees it.
+    let loader = aya::Btf::parse(&bytes, aya::Endianness::Little).expect("sound");
+    let find = |name, kind| loader.id_by_type_name_kind(name, kind).ok();
+    assert_eq!((find("f", aya_obj::btf::BtfKind::Func), find("t", aya_obj::btf::BtfKind::Typedef)), (Some(f), Some(t)));
+    assert_eq!((find("g", aya_obj::btf::BtfKind::Func), find("t", aya_obj::btf::BtfKind::Struct)), (None, None));
+}
+
+#[test]
 fn prototypes_of_functions_and_tracepoints() {
     use super::prototype::Type;
     let mut b = Builder::default();

@@ -75,6 +75,11 @@ const fn hot(program: &'static str, name: &'static str) -> Part {
     Part { program, hook: Hook::Tracepoint(name), hot: true }
 }
 
+/// Exits of system calls: each makes every system call of the host a little slower.
+const fn exits(program: &'static str, names: &'static [&'static str]) -> Part {
+    Part { program, hook: Hook::Exits(names), hot: true }
+}
+
 const fn entry(program: &'static str, name: &'static str) -> Part {
     Part { program, hook: Hook::Fentry(name), hot: false }
 }
@@ -156,6 +161,13 @@ pub(super) const CONNECTIONS: &[Wanted] = &[
         &[
             core(Tier::Fentry, &[entry("sock_graft_fentry", "security_sock_graft")]),
             core(Tier::Kprobe, &[probe("sock_graft_kprobe", "security_sock_graft")]),
+            core(
+                Tier::Tracepoint,
+                &[
+                    exits("exit_accept", &["sys_exit_accept4", "sys_exit_accept"]),
+                    exits("exit_listen", &["sys_exit_listen"]),
+                ],
+            ),
             core(Tier::Tracepoint, &[hot("sys_exit", "sys_exit")]),
         ],
     ),

@@ -17,7 +17,8 @@ fn a_half_open_request_times_out_after_its_retransmits() {
     let retries = if slowness() > 1 { 3 } else { 2 };
     ns.sysctl("net/ipv4/tcp_synack_retries", &retries.to_string());
     let tun = Tun::new(&ns);
-    let watch = Watch::start(&ns);
+    // Looks at a listener where little happens for many seconds.
+    let watch = Watch::start_with(&ns, "300ms");
     let listener = Sock::listen(&ns, at(8131), 4);
     watch.depths(8131, 0, 0);
     let mut peers = half_open(&tun, 8131, 43001..43003);

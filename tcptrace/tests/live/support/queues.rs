@@ -1,7 +1,7 @@
 //! Listeners under observation: `queues --json` beside the traffic, what its recording tells of the connections, and the kernel's own
 //! word on both queues to hold them against.
 
-use std::{collections::BTreeMap, fs, path::PathBuf, sync::LazyLock, time::Duration};
+use std::{collections::BTreeMap, fs, path::PathBuf, sync::LazyLock};
 
 use serde_json::Value;
 use tempfile::TempDir;
