@@ -27,7 +27,7 @@ pub struct RunStats {
     pub time_ns: u64,
     /// Runs, likewise.
     pub count: u64,
-    /// Runs that were skipped because the program interrupted itself on its CPU.
+    /// Runs that were skipped because the program, or on a kprobe any other, was running on that CPU.
     pub missed: u64,
 }
 
@@ -87,7 +87,8 @@ fn programs(loaded: &Loaded) -> impl Iterator<Item = (&Signal, Attached)> {
 /// Runs that were skipped and that no second program took.
 fn missed(loaded: &Loaded, signal: &Signal, attached: Attached) -> u64 {
     // In this order: a skip between the two readings must not look like one that nobody took.
-    let skipped = program_stats(loaded, attached.object, attached.program).missed;
+    let skipped = program_stats(loaded, attached.object, attached.program).missed
+        + loaded.links.missed_hits(attached.object, attached.program);
     let taken = match signal.second {
         Some(_) => loaded.stats.get(&0, 0).map_or(0, |cpus| cpus.iter().map(|stats| stats.0.nested).sum()),
         None => 0,

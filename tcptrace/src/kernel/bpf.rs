@@ -9,11 +9,16 @@ use std::{
 const MAP_LOOKUP_ELEM: libc::c_long = 1;
 const MAP_UPDATE_ELEM: libc::c_long = 2;
 const MAP_DELETE_ELEM: libc::c_long = 3;
+const OBJ_GET_INFO_BY_FD: libc::c_long = 15;
 const MAP_LOOKUP_BATCH: libc::c_long = 24;
 const LINK_CREATE: libc::c_long = 28;
+const LINK_GET_FD_BY_ID: libc::c_long = 30;
 const ENABLE_STATS: libc::c_long = 32;
 const ITER_CREATE: libc::c_long = 33;
 const TRACE_ITER: u32 = 28;
+/// `BPF_LINK_TYPE_PERF_EVENT`, and of those `BPF_PERF_EVENT_KPROBE` and `BPF_PERF_EVENT_KRETPROBE`.
+const LINK_PERF_EVENT: u32 = 7;
+const KPROBES: [u32; 2] = [3, 4];
 
 /// The members of `union bpf_attr` for one element.
 #[repr(C)]
@@ -62,6 +67,22 @@ struct IterCreate {
 #[repr(C)]
 struct EnableStats {
     kind: u32,
+}
+
+/// The member that gets objects by their number.
+#[repr(C)]
+struct ById {
+    id: u32,
+    next_id: u32,
+    open_flags: u32,
+}
+
+/// The member `info`.
+#[repr(C)]
+struct Info {
+    fd: u32,
+    length: u32,
+    to: u64,
 }
 
 fn call<T>(command: libc::c_long, attr: &mut T) -> io::Result<i32> {
@@ -169,4 +190,37 @@ pub(super) fn link_iterator(program: impl AsFd, map: Option<&OwnedFd>) -> io::Re
 /// A new run of an iterator, to be read.
 pub(super) fn run_iterator(link: &OwnedFd) -> io::Result<File> {
     descriptor(ITER_CREATE, &mut IterCreate { link_fd: link.as_raw_fd() as u32, flags: 0 }).map(File::from)
+}
+
+/// Another descriptor of a link: aya keeps its own to itself.
+pub(super) fn link_by_id(id: u32) -> io::Result<OwnedFd> {
+    descriptor(LINK_GET_FD_BY_ID, &mut ById { id, next_id: 0, open_flags: 0 })
+}
+
+/// How often the kernel hit a kprobe or kretprobe and could not run what is attached: another one was being handled on that CPU, or
+/// there was no free instance to note the return address in. Kernels before 6.7 do not tell: 0.
+pub(super) fn missed_hits(link: &OwnedFd) -> io::Result<u64> {
+    let mut info = [0u64; 8];
+    let to = (&raw mut info).addr() as u64;
+    call(OBJ_GET_INFO_BY_FD, &mut Info { fd: link.as_raw_fd() as u32, length: size_of_val(&info) as u32, to })?;
+    Ok(missed_in(&info))
+}
+
+/// The member `perf_event.kprobe.missed` of a `struct bpf_link_info`, if it is one's.
+fn missed_in(info: &[u64; 8]) -> u64 {
+    let (kind, event) = (info[0] as u32, info[2] as u32);
+    if kind == LINK_PERF_EVENT && KPROBES.contains(&event) { info[6] } else { 0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn missed_hits_are_those_of_kprobes() {
+        // type and id; program; kind of event; name; its length and the offset; address; missed; cookie
+        let info = |kind: u64, event: u64| [kind | 5 << 32, 77, event, 0, 0, 0xffff_ffff_8100_0000, 9, 1];
+        assert_eq!((missed_in(&info(7, 3)), missed_in(&info(7, 4))), (9, 9));
+        assert_eq!((missed_in(&info(7, 5)), missed_in(&info(2, 3))), (0, 0), "a tracepoint, an fentry program");
+    }
 }

@@ -106,7 +106,7 @@ pub enum Queues {
 /// The loaded and attached programs. Dropping it detaches them.
 pub struct Loaded {
     /// Keeps the programs attached; the first to go.
-    _links: Links,
+    pub(super) links: Links,
     /// Keeps programs and maps alive.
     pub(super) objects: Objects,
     /// For the start snapshot and those after losses.
@@ -212,7 +212,7 @@ pub fn load(resolved: &Resolved, types: Types, settings: &Settings) -> Result<(L
     let stats = PerCpuArray::try_from(stats).map_err(|e| Error::load("opening the loss counters", e))?;
     // Not to be kept for the whole run.
     drop(opener);
-    Ok((Loaded { _links: links, objects, iterators, signals, sampler, log, stats }, rings))
+    Ok((Loaded { links, objects, iterators, signals, sampler, log, stats }, rings))
 }
 
 /// All but what depends on the outcome of attaching.

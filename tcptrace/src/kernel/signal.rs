@@ -1,11 +1,11 @@
 //! Signals: what we want to know, each with its hook candidates, best first. The first whose programs all load and attach wins; the
 //! others leave nothing behind, and why they were refused is kept for `doctor`.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, io, os::fd::OwnedFd};
 
 use aya::{
     Btf,
-    programs::{BtfTracePoint, FEntry, FExit, KProbe, Program, ProgramError, TracePoint},
+    programs::{BtfTracePoint, FEntry, FExit, KProbe, Program, ProgramError, TracePoint, links::FdLink},
 };
 
 use super::{
@@ -365,9 +365,10 @@ impl<'a, 'o> Attacher<'a, 'o> {
         }
         let program = self.objects.program_mut(object, part.program)?;
         Ok(match attach(program, part.hook, self.btf) {
-            Ok(link) => {
-                self.attached.push((object, part.program));
-                self.links.0.push(link);
+            Ok((link, probe)) => {
+                let program = (object, part.program);
+                self.attached.push(program);
+                self.links.0.push(Held { program, link, probe });
                 Ok(())
             }
             Err(error) => {
@@ -409,21 +410,36 @@ type Link = Box<dyn Send>;
 ///
 /// Each kprobe waits for the kernel's grace periods when it goes, a tenth of a second: all at once wait for the same ones.
 #[derive(Default)]
-pub(super) struct Links(Vec<Link>);
+pub(super) struct Links(Vec<Held>);
+
+struct Held {
+    program: (Object, &'static str),
+    link: Link,
+    /// Of a kprobe, where the kernel counts what it misses.
+    probe: Option<OwnedFd>,
+}
+
+impl Links {
+    /// Hits of a program's kprobe that could not run it.
+    pub fn missed_hits(&self, object: Object, program: &'static str) -> u64 {
+        let held = self.0.iter().filter(|held| held.program == (object, program));
+        held.filter_map(|held| super::bpf::missed_hits(held.probe.as_ref()?).ok()).sum()
+    }
+}
 
 impl Drop for Links {
     fn drop(&mut self) {
         std::thread::scope(|scope| {
-            for link in self.0.drain(..) {
+            for Held { link, probe, .. } in self.0.drain(..) {
                 // Where there can be no thread, the link goes with the closure, now.
-                let _ = std::thread::Builder::new().spawn_scoped(scope, move || drop(link));
+                let _ = std::thread::Builder::new().spawn_scoped(scope, move || drop((probe, link)));
             }
         });
     }
 }
 
-fn attach(program: &mut Program, hook: Hook, btf: &Btf) -> Result<Link, ProgramError> {
-    Ok(match hook {
+fn attach(program: &mut Program, hook: Hook, btf: &Btf) -> Result<(Link, Option<OwnedFd>), ProgramError> {
+    let link: Link = match hook {
         Hook::Tracepoint(name) => {
             let p: &mut BtfTracePoint = program.try_into()?;
             p.load(name, btf)?;
@@ -452,9 +468,15 @@ fn attach(program: &mut Program, hook: Hook, btf: &Btf) -> Result<Link, ProgramE
             let p: &mut KProbe = program.try_into()?;
             p.load()?;
             let link = p.attach(name, 0)?;
-            Box::new(p.take_link(link)?)
+            let link = p.take_link(link)?;
+            // Before Linux 5.15 it is a perf event alone.
+            let link = FdLink::try_from(link).map_err(io::Error::other).map_err(ProgramError::IOError)?;
+            // Another descriptor by number wants more rights than the link itself: without them nobody counts.
+            let probe = link.info().ok().and_then(|info| super::bpf::link_by_id(info.id()).ok());
+            return Ok((Box::new(link), probe));
         }
-    })
+    };
+    Ok((link, None))
 }
 
 #[cfg(test)]

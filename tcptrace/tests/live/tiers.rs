@@ -12,8 +12,8 @@ use crate::support::{
     tracer::{Tracer, tcptrace},
 };
 
-/// (value of `--tier`, what its hooks are called), best first.
-const TIERS: [(&str, &str); 3] = [("fentry", "fentry:"), ("kprobe", "kprobe:"), ("tracepoint", "tp_btf:")];
+/// (value of `--tier`, what the names of its hooks begin with), best first.
+const TIERS: [(&str, &str); 3] = [("fentry", "fentry:"), ("kprobe", "kprobe:"), ("tracepoint", "tp")];
 
 /// `hook` must belong to `tier` or a lower one; where `TCPTRACE_TEST_TIERS` says that the kernel offers it, to no other.
 fn belongs(hook: &str, tier: &str) {

@@ -14,6 +14,12 @@ $b mount -t tracefs trace /sys/kernel/tracing
 $b mount -t cgroup2 cgroup /sys/fs/cgroup
 $b mkdir -p /dev/pts /dev/shm /run /tmp
 $b mount -t devpts pts /dev/pts
+$b mount -t debugfs debug /sys/kernel/debug
+# On an emulated CPU a tick comes every few thousand instructions. Kernels that preempt what runs in the kernel (7.2) would do so in the
+# middle of tracing programs, whose hits on that CPU are then missed: longer slices, and none cut short by who wakes up.
+echo NO_WAKEUP_PREEMPTION >/sys/kernel/debug/sched/features
+slice=/sys/kernel/debug/sched/base_slice_ns
+[ ! -e $slice ] || echo 100000000 >$slice
 for dir in /dev/shm /run /tmp; do $b mount -t tmpfs tmpfs $dir; done
 $b chmod 1777 /tmp /dev/shm
 # sysfs gives it 4 KB a call, which takes an emulated CPU half a second, for each tracer that starts.

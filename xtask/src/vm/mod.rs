@@ -59,8 +59,9 @@ const SYNS: u32 = 20_000;
 const PARALLEL_HALVES: usize = 3;
 /// Tests at the same time in a guest.
 const THREADS: usize = 3;
-/// Tests that rest on hooks of which there are several kinds: on who accepted a connection, on queues. They run with every tier.
-const TIER_TESTS: &str = "process:: accept tfo trap2 trap5 quick_normal quick_ipv6 queues_";
+/// Tests that rest on hooks of which there are several kinds: on who accepted a connection, on requests, on queues. They run with every
+/// tier; all others rest on tracepoints, whatever the tier, and run with the one that adds nothing to these.
+const TIER_TESTS: &str = "process:: cgroup:: accept tfo trap2 trap5 quick_ flood:: queues_";
 
 /// Run the live tests on the kernel called `name`, or on all; counts of everything.
 ///
@@ -186,7 +187,7 @@ fn runs(expect: Expect, tcptrace: &Path, filter: &[String]) -> Vec<Run> {
         return tiers.split(',').map(|tier| run(tier, Some(filter.join(" ")))).collect();
     }
     let some = || Some(TIER_TESTS.to_owned());
-    vec![run("auto", None), run("kprobe", some()), run("tracepoint", some())]
+    vec![run("tracepoint", None), run("auto", some()), run("kprobe", some())]
 }
 
 /// What `/init` does. What `doctor` says goes to the console's file, for whoever looks into a failure.
@@ -247,8 +248,8 @@ mod tests {
     fn a_plan_reports_its_run() {
         let runs = runs(Expect::Works, Path::new("/t"), &[]);
         let names: Vec<&str> = runs.iter().map(|run| run.name.as_str()).collect();
-        assert_eq!(names, ["auto", "kprobe", "tracepoint"]);
-        let plan = plan(&runs[1], Path::new("/t"));
+        assert_eq!(names, ["tracepoint", "auto", "kprobe"]);
+        let plan = plan(&runs[2], Path::new("/t"));
         assert!(plan.contains("\necho 'vm: begin kprobe'\n"), "{plan}");
         assert!(plan.contains("\necho \"vm: end kprobe $?\"\n"), "{plan}");
         assert_eq!(super::runs(Expect::Works, Path::new("/t"), &["close".to_owned()]).len(), 1);

@@ -76,6 +76,8 @@ struct Namespace {
     last: Option<Moment>,
     /// Intervals since its counters were last read: it has no listeners, or is gone.
     absent: u32,
+    /// Overflows at the final ACK that hooks have told of and the counters, which are read a little earlier, did not have yet.
+    ahead: u64,
 }
 
 /// Namespaces without listeners that are remembered, for what they come to at the end.
@@ -291,12 +293,13 @@ impl Tracker {
 
     /// Counters of namespaces, and what of them only one listener can have caused.
     fn tell_namespaces(
-        &self,
+        &mut self,
         ts: u64,
         fact: &fact::Interval,
         reports: &mut [(u64, Listening)],
         out: &mut impl Observer,
     ) {
+        let mut ahead = Vec::new();
         for (&netns, namespace) in &self.queues.namespaces {
             let Some(now) = &namespace.counters else { continue };
             let counters = namespace.before.as_ref().map(|before| growth(before, now)).unwrap_or_default();
@@ -306,9 +309,21 @@ impl Tracker {
                 live.or(known.and_then(|k| k.closed_connection())).is_some_and(|c| c.tuple.netns == netns)
             };
             let places: Vec<usize> = (0..reports.len()).filter(|&i| mine(reports[i].0)).collect();
-            attribute(&counters, &places, reports, &self.queues);
+            let at_ack: u64 = places.iter().filter_map(|&i| reports[i].1.dropped[drop::ACCEPT_QUEUE_FULL_ACK]).sum();
+            let told = namespace.ahead + at_ack;
+            attribute(&counters, &places, reports, &self.queues, told);
+            // At rest both have the same.
+            ahead.push((
+                netns,
+                if fact.rest { 0 } else { told.saturating_sub(grown(&counters, OVERFLOWS).unwrap_or(0)) },
+            ));
             let listeners = places.iter().filter(|&&i| reports[i].1.syn_queue.len.is_some()).count() as u32;
             out.netns(&NetnsCounters { ts, interval_us: fact.interval_us, netns, listeners, counters });
+        }
+        for (netns, ahead) in ahead {
+            if let Some(namespace) = self.queues.namespaces.get_mut(&netns) {
+                namespace.ahead = ahead;
+            }
         }
     }
 
@@ -479,14 +494,24 @@ fn backlog(known: &Known, latest: Option<&ListenerSample>) -> (Option<u32>, Opti
     }
 }
 
-/// Give a namespace's counts to the one listener that can have caused them, where no hook tells.
+/// SYNs and final ACKs that met a full accept queue.
+const OVERFLOWS: &str = "ListenOverflows";
+
+/// By how much a counter has grown.
+fn grown(counters: &[(String, u64)], name: &str) -> Option<u64> {
+    counters.iter().find(|(n, _)| n == name).map(|(_, n)| *n)
+}
+
+/// Give a namespace's counts to the one listener that can have caused them, where no hook tells. `at_ack` of the overflows were at the
+/// final ACK.
 fn attribute(
     counters: &[(String, u64)],
     places: &[usize],
     reports: &mut [(u64, Listening)],
     Queues { served, exact, .. }: &Queues,
+    at_ack: u64,
 ) {
-    let grown = |name: &str| counters.iter().find(|(n, _)| n == name).map(|(_, n)| *n);
+    let grown = |name: &str| grown(counters, name);
     // Each of these drops raises the listener's own sk_drops, too.
     let dropping: Vec<usize> =
         places.iter().copied().filter(|&i| reports[i].1.sk_drops.is_none_or(|n| n > 0)).collect();
@@ -498,8 +523,7 @@ fn attribute(
             l.dropped[drop::SYN_QUEUE_FULL] = Some(n);
             l.inferred.push("dropped.syn_queue_full");
         }
-        let at_ack = l.dropped[drop::ACCEPT_QUEUE_FULL_ACK];
-        let at_syn = grown("ListenOverflows").zip(at_ack).and_then(|(n, at_ack)| n.checked_sub(at_ack));
+        let at_syn = grown(OVERFLOWS).filter(|_| served.overflow).and_then(|n| n.checked_sub(at_ack));
         if let Some(n) = at_syn.filter(|&n| n > 0) {
             l.dropped[drop::ACCEPT_QUEUE_FULL_SYN] = Some(n);
             l.inferred.push("dropped.accept_queue_full_syn");

@@ -24,7 +24,7 @@ use tcptrace_common::{
 };
 use zerocopy::FromBytes;
 
-use super::{DEADLINE, netns::Netns};
+use super::{DEADLINE, netns::Netns, now};
 
 /// Rows, counts and counters, with the single requests that came before them.
 #[derive(Debug, Default)]
@@ -35,6 +35,8 @@ pub struct Interval {
     pub requests: Vec<RequestEvent>,
     pub losses: Vec<fact::Loss>,
     pub fact: fact::Interval,
+    /// CLOCK_MONOTONIC of its end.
+    pub end: u64,
 }
 
 impl Interval {
@@ -102,6 +104,12 @@ impl Collector {
         self.intervals.recv_timeout(*DEADLINE).expect("an interval")
     }
 
+    /// The first interval that begins from now on: those before it may wait to be fetched.
+    pub fn fresh(&self) -> Interval {
+        let now = now();
+        self.until("an interval that begins now", |i| i.end.saturating_sub(i.fact.interval_us * 1000) >= now)
+    }
+
     /// The first interval that is as wanted.
     pub fn until(&self, what: &str, mut wanted: impl FnMut(&Interval) -> bool) -> Interval {
         let start = std::time::Instant::now();
@@ -139,6 +147,7 @@ fn take(record: &[u8], interval: &mut Interval, send: &mpsc::Sender<Interval>) {
         fact::kind::LOSS => interval.losses.push(serde_json::from_slice(body).expect("JSON")),
         fact::kind::INTERVAL => {
             interval.fact = serde_json::from_slice(body).expect("JSON");
+            interval.end = head.ts;
             // Nobody listens any more at the end.
             let _ = send.send(std::mem::take(interval));
         }
