@@ -130,11 +130,14 @@ impl Tracker {
             return self.begin(head, from);
         };
         let c = self.table.get_mut(slot)?;
-        if from == State::SynRecv && to == State::Close && c.role != Some(Role::Client) && !behind(c, head) {
+        if from == State::SynRecv && to == State::Close && c.role != Some(Role::Client) {
             let established = c.states.entered(State::Established);
             if established.is_some_and(|at| c.start_ns.saturating_add(at) <= head.ts) {
-                // Children have the cookie of their request, if it got one (`ss` gives it one): this was another child of the same.
-                number(c, head, &mut self.stats);
+                // Children have the cookie of their request, if it got one (`ss` gives it one): this was another child of the same. Both
+                // count their records in one place, and two CPUs that do so at once may come to the same number.
+                if !behind(c, head) {
+                    number(c, head, &mut self.stats);
+                }
                 self.stats.phantoms += 1;
                 return None;
             }
