@@ -121,6 +121,8 @@ pub struct CpuStats {
     pub seen: [Seen; 2],
     /// Transitions that the second state program took because they interrupted the first.
     pub nested: u64,
+    /// The same of the program that marks children for the tracepoint tier.
+    pub nested_marks: u64,
 }
 
 /// Tells a transition from any other that is under way on the same CPU.

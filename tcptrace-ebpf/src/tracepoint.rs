@@ -24,7 +24,7 @@ use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 use tcptrace_common::state as tcp;
 
 use crate::{
-    maps::OVERFLOW_REASON,
+    maps::{OVERFLOW_REASON, STATS},
     timers::{Owner, owner},
 };
 
@@ -73,14 +73,34 @@ fn timer_expire_exit(ctx: BtfTracePointContext) -> i32 {
     0
 }
 
+/// What a softirq does may interrupt this program on top of a process' transition, and is then skipped here.
 #[btf_tracepoint(function = "inet_sock_set_state")]
 fn state_marks(ctx: BtfTracePointContext) -> i32 {
+    marks(&ctx);
+    timers::marked(ctx.arg(0));
+    0
+}
+
+/// Right behind it: takes what that had to skip. Twice is as good as once.
+#[btf_tracepoint(function = "inet_sock_set_state")]
+fn state_marks_nested(ctx: BtfTracePointContext) -> i32 {
+    if !timers::was_marked(ctx.arg(0)) {
+        if let Some(stats) = STATS.get_ptr_mut(0) {
+            // SAFETY: this CPU's own entry.
+            unsafe { (*stats).nested_marks += 1 }
+        }
+        marks(&ctx);
+    }
+    0
+}
+
+#[inline(always)]
+fn marks(ctx: &BtfTracePointContext) {
     let from: i32 = ctx.arg(1);
     if from as u8 == tcp::LISTEN || from as u8 == tcp::SYN_RECV {
         let to: i32 = ctx.arg(2);
         timers::child_moves(ctx.arg(0), from as u8, to as u8);
     }
-    0
 }
 
 #[btf_tracepoint(function = "sk_data_ready")]

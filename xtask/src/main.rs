@@ -48,9 +48,9 @@ enum Task {
         /// The short loop: no installs beyond the must, no rebuild of the kernel objects, few live tests.
         #[arg(long)]
         quick: bool,
-        /// Without the live tests on other kernels, which run as emulated guests.
+        /// The live tests on other kernels, too, as emulated guests.
         #[arg(long, conflicts_with = "quick")]
-        host: bool,
+        guests: bool,
     },
     /// Build the kernel objects into tcptrace/bpf.
     Bpf {
@@ -94,7 +94,7 @@ fn task_names() -> Vec<String> {
 fn main() -> ExitCode {
     let done = match Task::parse() {
         Task::Run { args } => run::run(&args),
-        Task::Test { quick, host } => test::run(quick, host),
+        Task::Test { quick, guests } => test::run(quick, guests),
         Task::Bpf { check: false } => bpf::build().map(|()| true),
         Task::Bpf { check: true } => bpf::check(bpf::Depth::Rebuild).map(|_| true),
         Task::Tidy => tidy::run().map(|()| true),

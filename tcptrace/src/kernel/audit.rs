@@ -2,12 +2,12 @@
 
 use std::{collections::HashMap, fs, os::fd::AsRawFd as _};
 
-use tcptrace_common::settings::program;
+use tcptrace_common::settings::{CpuStats, program};
 
 use super::{
     load::Loaded,
     objects::Object,
-    signal::{Attached, PROGRAMS, Signal},
+    signal::{Attached, MARKS_NESTED, PROGRAMS, Signal},
 };
 use crate::frame::fact;
 
@@ -89,9 +89,12 @@ fn missed(loaded: &Loaded, signal: &Signal, attached: Attached) -> u64 {
     // In this order: a skip between the two readings must not look like one that nobody took.
     let skipped = program_stats(loaded, attached.object, attached.program).missed
         + loaded.links.missed_hits(attached.object, attached.program);
-    let taken = match signal.second {
-        Some(_) => loaded.stats.get(&0, 0).map_or(0, |cpus| cpus.iter().map(|stats| stats.0.nested).sum()),
-        None => 0,
+    let sum = |of: fn(&CpuStats) -> u64| loaded.stats.get(&0, 0).map_or(0, |cpus| cpus.iter().map(|s| of(&s.0)).sum());
+    let taken = match attached.program {
+        MARKS_NESTED => return 0,
+        "state_marks" => sum(|stats| stats.nested_marks),
+        _ if signal.second.is_some() => sum(|stats| stats.nested),
+        _ => 0,
     };
     // Skips of the second program are no loss: it is interrupted while it has nothing to do, and the first takes that run.
     skipped.saturating_sub(taken)

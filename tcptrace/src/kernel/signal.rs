@@ -17,6 +17,7 @@ use super::{
 mod table;
 mod why;
 
+pub(super) use table::MARKS_NESTED;
 pub use table::PROGRAMS;
 use table::{CONNECTIONS, Need, QUEUES, Wanted};
 

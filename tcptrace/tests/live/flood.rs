@@ -192,8 +192,6 @@ impl Sums {
 /// What holds of every flood: nothing lost, few records of single requests, the client's connection whole.
 fn check(outcome: &Outcome) -> Sums {
     let sums = Sums::of(&outcome.queues);
-    // Not before Linux 6.4, by tracepoints alone.
-    let waits = served("accept_queue") != Served::No;
     let (mut whole, mut records) = (0, 0);
     for line in lines(&outcome.conns) {
         match line["type"].as_str() {
@@ -208,7 +206,7 @@ fn check(outcome: &Outcome) -> Sums {
                 let states: Vec<_> = line["states"].as_array().expect("states").iter().map(|s| &s["state"]).collect();
                 let last = ["ESTABLISHED", "CLOSE_WAIT", "LAST_ACK"];
                 assert!(states.windows(3).any(|w| w == last), "{line}");
-                assert_eq!(line["accept_wait_us"].is_u64(), waits, "{line}");
+                assert!(line["accept_wait_us"].is_u64(), "{line}");
                 whole += 1;
             }
             Some("request") if line["outcome"] != "completed" && line["outcome"] != "cookie_completed" => records += 1,
@@ -220,7 +218,9 @@ fn check(outcome: &Outcome) -> Sums {
     // A timeout a second later is a record too; the bucket is filled anew many times a second.
     let most = RATE * (outcome.seconds + 4);
     assert!(records <= most, "{records} records of single requests in {} s at {RATE} a second", outcome.seconds);
-    assert_eq!(sums.get("/accepted"), u64::from(waits), "{:?}", sums.0);
+    // Not before Linux 6.4, by tracepoints alone.
+    let counted = served("accept_queue") != Served::No;
+    assert_eq!(sums.get("/accepted"), u64::from(counted), "{:?}", sums.0);
     sums
 }
 

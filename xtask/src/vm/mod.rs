@@ -61,7 +61,7 @@ const PARALLEL_HALVES: usize = 3;
 const THREADS: usize = 3;
 /// Tests that rest on hooks of which there are several kinds: on who accepted a connection, on requests, on queues. They run with every
 /// tier; all others rest on tracepoints, whatever the tier, and run with the one that adds nothing to these.
-const TIER_TESTS: &str = "process:: cgroup:: accept tfo trap2 trap5 quick_ flood:: queues_";
+const TIER_TESTS: &str = "process:: accept tfo trap2 trap5 quick_normal quick_ipv6 flood:: queues_";
 
 /// Run the live tests on the kernel called `name`, or on all; counts of everything.
 ///

@@ -200,9 +200,13 @@ const HASHDANCE: &str = "inet_csk_complete_hashdance";
 const SYN_RECV: [&str; 2] = ["tcp_v4_syn_recv_sock", "tcp_v6_syn_recv_sock"];
 const COOKIE: [&str; 2] = ["cookie_v4_init_sequence", "cookie_v6_init_sequence"];
 
+/// Takes what `state_marks` must skip.
+pub(in crate::kernel) const MARKS_NESTED: &str = "state_marks_nested";
+
 /// All four serve half-open requests and TIME_WAIT.
 const TIMERS: &[Part] = &[
     hot("state_marks", "inet_sock_set_state"),
+    hot(MARKS_NESTED, "inet_sock_set_state"),
     hot("timer_start", "timer_start"),
     hot("timer_cancel", "timer_cancel"),
     hot("timer_expire_entry", "timer_expire_entry"),
@@ -210,7 +214,11 @@ const TIMERS: &[Part] = &[
 ];
 
 /// Both tell how a connection came into an accept queue.
-const CHILDREN: &[Part] = &[hot("state_marks", "inet_sock_set_state"), hot("sk_data_ready", "sk_data_ready")];
+const CHILDREN: &[Part] = &[
+    hot("state_marks", "inet_sock_set_state"),
+    hot(MARKS_NESTED, "inet_sock_set_state"),
+    hot("sk_data_ready", "sk_data_ready"),
+];
 
 /// Everything about queues, in the order of attachment: what ends comes before what begins, and a function's return before its
 /// entry, so that nothing is begun and never ended.
