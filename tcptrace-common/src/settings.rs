@@ -105,6 +105,16 @@ pub mod program {
     pub const COUNT: usize = 17;
 }
 
+/// Numbers of the second programs in [`CpuStats`].
+pub mod second {
+    /// Of every transition.
+    pub const STATE: usize = 0;
+    /// Of the tracepoint tier: marks children.
+    pub const MARKS: usize = 1;
+    #[expect(missing_docs, reason = "the name says it")]
+    pub const COUNT: usize = 2;
+}
+
 /// Loss counters of one CPU.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
@@ -119,10 +129,8 @@ pub struct CpuStats {
     pub map_full: [u64; program::COUNT],
     /// The last transitions that the state program saw on this CPU and the second one has not passed yet, the latest first.
     pub seen: [Seen; 2],
-    /// Transitions that the second state program took because they interrupted the first.
-    pub nested: u64,
-    /// The same of the program that marks children for the tracepoint tier.
-    pub nested_marks: u64,
+    /// Transitions that second programs took because they interrupted the first ([`second`]).
+    pub nested: [u64; second::COUNT],
 }
 
 /// Tells a transition from any other that is under way on the same CPU.

@@ -8,30 +8,39 @@ use tcptrace_common::settings::{PerSocket, SLOTS as SLOT_COUNT};
 
 use crate::maps::{SLOTS, STATS, STORE};
 
+/// The slot that the cookie's low bits name, whoever has it.
+#[inline(always)]
+fn slot(cookie: u64) -> Option<*mut PerSocket> {
+    SLOTS.get_ptr_mut(cookie as u32 & (SLOT_COUNT - 1))
+}
+
+/// The same, if the socket with this cookie has it.
+#[inline(always)]
+fn own_slot(cookie: u64) -> Option<*mut PerSocket> {
+    // SAFETY: a map entry.
+    slot(cookie).filter(|&slot| unsafe { (*slot).cookie } == cookie)
+}
+
 /// Has the socket with this cookie a slot? 0 is no cookie.
 #[inline(always)]
 pub fn has_slot(cookie: u64) -> bool {
-    // SAFETY: a map entry.
-    cookie != 0
-        && SLOTS.get_ptr_mut(cookie as u32 & (SLOT_COUNT - 1)).is_some_and(|slot| unsafe { (*slot).cookie } == cookie)
+    cookie != 0 && own_slot(cookie).is_some()
 }
 
 /// The socket's data if it has any; null otherwise. For records that may come after the socket's own end, when a slot must not
 /// be taken any more: nobody would free it.
 #[inline(always)]
 pub fn find(sk: *const u8, cookie: u64) -> *mut PerSocket {
-    let Some(slot) = SLOTS.get_ptr_mut(cookie as u32 & (SLOT_COUNT - 1)) else { return core::ptr::null_mut() };
-    // SAFETY: a map entry.
-    if unsafe { (*slot).cookie } == cookie {
-        return slot;
+    match own_slot(cookie) {
+        Some(slot) => slot,
+        None => storage(sk, false),
     }
-    storage(sk, false)
 }
 
 /// The socket's data, made if need be; `first`: this is the first record of a new timeline. Null when there is no memory.
 #[inline(always)]
 pub fn get(program: usize, sk: *const u8, cookie: u64, first: bool) -> *mut PerSocket {
-    let Some(slot) = SLOTS.get_ptr_mut(cookie as u32 & (SLOT_COUNT - 1)) else { return core::ptr::null_mut() };
+    let Some(slot) = slot(cookie) else { return core::ptr::null_mut() };
     // SAFETY: a map entry; its words are read and written whole.
     unsafe {
         if (*slot).cookie == cookie {
@@ -71,12 +80,9 @@ pub fn no_storage(program: usize) {
 /// and so cannot reach a socket's storage: None: it has no slot.
 #[inline(always)]
 pub fn take_over(cookie: u64, owner: u32) -> Option<u16> {
-    let slot = SLOTS.get_ptr_mut(cookie as u32 & (SLOT_COUNT - 1))?;
+    let slot = own_slot(cookie)?;
     // SAFETY: a map entry.
     unsafe {
-        if (*slot).cookie != cookie {
-            return None;
-        }
         (*slot).owner = owner;
         let seq = (*slot).seq.wrapping_add(1);
         (*slot).seq = seq;
@@ -88,10 +94,10 @@ pub fn take_over(cookie: u64, owner: u32) -> Option<u16> {
 /// wants to know.
 #[inline(always)]
 pub fn bound(cookie: u64) -> Option<u16> {
-    let slot = SLOTS.get_ptr_mut(cookie as u32 & (SLOT_COUNT - 1))?;
+    let slot = own_slot(cookie)?;
     // SAFETY: a map entry.
     unsafe {
-        if (*slot).cookie != cookie || (*slot).portless == 0 {
+        if (*slot).portless == 0 {
             return None;
         }
         (*slot).portless = 0;
@@ -104,23 +110,16 @@ pub fn bound(cookie: u64) -> Option<u16> {
 /// Number of the last record about a socket that has a slot; 0: none.
 #[inline(always)]
 pub fn last_seq(cookie: u64) -> u16 {
-    match SLOTS.get_ptr_mut(cookie as u32 & (SLOT_COUNT - 1)) {
-        // SAFETY: a map entry.
-        Some(slot) => unsafe { if (*slot).cookie == cookie { (*slot).seq } else { 0 } },
-        None => 0,
-    }
+    // SAFETY: a map entry.
+    own_slot(cookie).map_or(0, |slot| unsafe { (*slot).seq })
 }
 
 /// The socket is gone: its slot is free.
 #[inline(always)]
 pub fn release(cookie: u64) {
-    if let Some(slot) = SLOTS.get_ptr_mut(cookie as u32 & (SLOT_COUNT - 1)) {
-        // SAFETY: as above.
-        unsafe {
-            if (*slot).cookie == cookie {
-                core::ptr::write_volatile(&raw mut (*slot).cookie, 0);
-            }
-        }
+    if let Some(slot) = own_slot(cookie) {
+        // SAFETY: a map entry.
+        unsafe { core::ptr::write_volatile(&raw mut (*slot).cookie, 0) }
     }
 }
 

@@ -43,9 +43,27 @@ impl Place for u32 {
 #[derive(Clone, Copy)]
 pub struct Field<const AT: usize>;
 
-/// The member of `Bitfields` at byte `AT`; `bits!` names it.
+/// The member of `Bitfields` at byte `AT`; `bits!` names it. As a place it is that of its byte.
 #[derive(Clone, Copy)]
 pub struct Bitfield<const AT: usize>;
+
+/// What stands for a place until the loader fills it in.
+trait Hole: Copy {
+    /// As an immediate.
+    const IMMEDIATE: i64;
+    /// As the offset of a load.
+    const LOAD: i64;
+}
+
+impl<const AT: usize> Hole for Field<AT> {
+    const IMMEDIATE: i64 = hole::FIELD + AT as i64;
+    const LOAD: i64 = hole::FIELD_AT + AT as i64 / 4;
+}
+
+impl<const AT: usize> Hole for Bitfield<AT> {
+    const IMMEDIATE: i64 = hole::BITS + AT as i64;
+    const LOAD: i64 = hole::BITS_AT + AT as i64 / 4;
+}
 
 /// An immediate that the loader replaces.
 macro_rules! immediate {
@@ -66,36 +84,10 @@ macro_rules! immediate {
     }};
 }
 
-/// A load of `T` whose offset the loader replaces.
+/// A load of so many bytes, whose offset the loader replaces.
+#[cfg(target_arch = "bpf")]
 macro_rules! load {
-    ($T:ty, $base:expr, $hole:expr) => {{
-        #[cfg(target_arch = "bpf")]
-        {
-            let value: u64;
-            // SAFETY: the verifier checks the access.
-            unsafe {
-                match size_of::<$T>() {
-                    1 => load!(@ "u8", value, $base, $hole),
-                    2 => load!(@ "u16", value, $base, $hole),
-                    4 => load!(@ "u32", value, $base, $hole),
-                    _ => {
-                        const { assert!(matches!(size_of::<$T>(), 1 | 2 | 4 | 8)) }
-                        load!(@ "u64", value, $base, $hole);
-                    }
-                }
-                // The CPU clears the rest of the register: spares the shifts that make sure.
-                core::hint::assert_unchecked(size_of::<$T>() == 8 || value >> (8 * (size_of::<$T>() & 7)) == 0);
-                // The low bytes of the register: memory is little-endian.
-                core::mem::transmute_copy::<u64, $T>(&value)
-            }
-        }
-        #[cfg(not(target_arch = "bpf"))]
-        {
-            let _ = $base;
-            unreachable!()
-        }
-    }};
-    (@ $width:literal, $value:ident, $base:expr, $hole:expr) => {
+    ($width:literal, $value:ident, $base:ident, $hole:expr) => {
         asm!(
             concat!("{v} = *(", $width, " *)({p} + {c})"),
             v = out(reg) $value, p = in(reg) $base, c = const $hole,
@@ -104,15 +96,36 @@ macro_rules! load {
     };
 }
 
-impl<const AT: usize> Place for Field<AT> {
+impl<H: Hole> Place for H {
     #[inline(always)]
     fn offset(self) -> u32 {
-        immediate!(hole::FIELD + AT as i64)
+        immediate!(H::IMMEDIATE)
     }
 
+    #[cfg(target_arch = "bpf")]
     #[inline(always)]
     unsafe fn load<T: Copy>(self, base: *const u8) -> T {
-        load!(T, base, hole::FIELD_AT + AT as i64 / 4)
+        const { assert!(matches!(size_of::<T>(), 1 | 2 | 4 | 8)) }
+        let value: u64;
+        // SAFETY: the verifier checks the access.
+        unsafe {
+            match size_of::<T>() {
+                1 => load!("u8", value, base, H::LOAD),
+                2 => load!("u16", value, base, H::LOAD),
+                4 => load!("u32", value, base, H::LOAD),
+                _ => load!("u64", value, base, H::LOAD),
+            }
+            // The CPU clears the rest of the register: spares the shifts that make sure.
+            core::hint::assert_unchecked(size_of::<T>() == 8 || value >> (8 * (size_of::<T>() & 7)) == 0);
+            // The low bytes of the register: memory is little-endian.
+            core::mem::transmute_copy::<u64, T>(&value)
+        }
+    }
+
+    #[cfg(not(target_arch = "bpf"))]
+    unsafe fn load<T: Copy>(self, _: *const u8) -> T {
+        let _ = H::LOAD;
+        unreachable!()
     }
 }
 
@@ -130,19 +143,6 @@ impl<const AT: usize> Bitfield<AT> {
     #[inline(always)]
     pub fn of(self, byte: u8) -> u32 {
         (u32::from(byte) >> immediate!(hole::BITS + AT as i64 + 4)) & immediate!(hole::BITS + AT as i64 + 8)
-    }
-}
-
-/// The place of the byte.
-impl<const AT: usize> Place for Bitfield<AT> {
-    #[inline(always)]
-    fn offset(self) -> u32 {
-        immediate!(hole::BITS + AT as i64)
-    }
-
-    #[inline(always)]
-    unsafe fn load<T: Copy>(self, base: *const u8) -> T {
-        load!(T, base, hole::BITS_AT + AT as i64 / 4)
     }
 }
 

@@ -7,7 +7,7 @@ use tcptrace_common::{
 };
 
 use crate::{
-    memory::{self, Typed},
+    memory::{self, Memory, Probed, Typed},
     place::{Bitfield, Place, bits, off},
 };
 
@@ -29,21 +29,6 @@ pub unsafe fn ld<T: Copy>(base: *const u8, place: impl Place) -> T {
 pub unsafe fn ld_or<T: Copy>(base: *const u8, place: impl Place, default: T) -> T {
     // SAFETY: as for `ld`.
     if place.is_absent() { default } else { unsafe { ld(base, place) } }
-}
-
-/// Read a `T` behind a pointer whose type the verifier lost.
-#[inline(always)]
-pub unsafe fn probe<T: Copy + Default>(base: u64, place: impl Place) -> T {
-    let mut v = T::default();
-    // SAFETY: the helper checks the address.
-    unsafe {
-        h::bpf_probe_read_kernel(
-            (&raw mut v).cast(),
-            size_of::<T>() as u32,
-            (base + u64::from(place.offset())) as *const _,
-        )
-    };
-    v
 }
 
 #[inline(always)]
@@ -258,8 +243,6 @@ pub unsafe fn inode(sk: *const u8) -> u64 {
         if socket.is_null() || off!(socket_inode).is_absent() {
             return 0;
         }
-        let mut ino = 0u64;
-        h::bpf_probe_read_kernel((&raw mut ino).cast(), 8, socket.add(off!(socket_inode).offset() as usize).cast());
-        ino
+        Probed::ld(socket, off!(socket_inode))
     }
 }

@@ -4,8 +4,9 @@ use aya_ebpf::helpers::generated as h;
 use tcptrace_common::record::Owner;
 
 use crate::{
+    memory::{Memory, Probed},
     place::{Place, off},
-    sock::{ld, probe},
+    sock::ld,
 };
 
 /// Thread group on this CPU; meaningful in process context only.
@@ -79,8 +80,8 @@ pub fn descends_from(owner: u32) -> bool {
     unsafe {
         let mut task: u64 = h::bpf_get_current_task();
         for _ in 0..GENERATIONS {
-            task = probe(task, off!(task_parent));
-            let tgid: u32 = probe(task, off!(task_tgid));
+            task = Probed::ld(task as *const u8, off!(task_parent));
+            let tgid: u32 = Probed::ld(task as *const u8, off!(task_tgid));
             if tgid == owner {
                 return true;
             }

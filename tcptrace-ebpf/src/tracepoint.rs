@@ -21,7 +21,7 @@ mod sock;
 mod timers;
 
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
-use tcptrace_common::state as tcp;
+use tcptrace_common::{settings::second, state as tcp};
 
 use crate::{
     maps::{OVERFLOW_REASON, STATS},
@@ -87,7 +87,7 @@ fn state_marks_nested(ctx: BtfTracePointContext) -> i32 {
     if !timers::was_marked(ctx.arg(0)) {
         if let Some(stats) = STATS.get_ptr_mut(0) {
             // SAFETY: this CPU's own entry.
-            unsafe { (*stats).nested_marks += 1 }
+            unsafe { (*stats).nested[second::MARKS] += 1 }
         }
         marks(&ctx);
     }

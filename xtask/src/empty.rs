@@ -9,6 +9,8 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
+use crate::bench::tracefs;
+
 /// The tracepoints that a plain connection passes; transitions have two programs (see `hooks/state.rs`).
 const HOOKS: [&CStr; 3] = [c"tcp_destroy_sock", c"inet_sock_set_state", c"inet_sock_set_state"];
 /// The exits of system calls.
@@ -44,7 +46,8 @@ struct Open {
     reserved: u32,
 }
 
-fn bpf<T>(command: libc::c_long, attr: &T) -> io::Result<OwnedFd> {
+/// bpf(2), for commands that return a new descriptor.
+pub fn bpf<T>(command: libc::c_long, attr: &T) -> io::Result<OwnedFd> {
     // SAFETY: `attr` is what bpf(2) documents for this command, and what it points to outlives the call.
     descriptor(unsafe { libc::syscall(libc::SYS_bpf, command, core::ptr::from_ref(attr), size_of::<T>()) })
 }
@@ -93,8 +96,9 @@ fn attach_to_exit(name: &str, program: &OwnedFd) -> Result<OwnedFd> {
 /// Attach them and wait for a signal.
 ///
 /// # Errors
-/// The kernel refuses one.
+/// The kernel refuses one, or has no tracefs.
 pub fn run() -> Result<()> {
+    tracefs::provide()?;
     let mut held = Vec::new();
     for name in HOOKS {
         let program = empty(RAW_TRACEPOINT)?;

@@ -17,9 +17,10 @@ use super::Number;
 use crate::{
     emit, listeners,
     maps::{FILTER, LISTENERS_ONLY, NETNS, QUEUES, SYSCALLS},
+    memory::{Memory, Probed},
     per_socket,
     place::{Place, off},
-    sock::{ld, probe},
+    sock::ld,
     task,
 };
 
@@ -83,9 +84,9 @@ unsafe fn socket_of(fd: i32) -> (u64, u64) {
         let files: *const u8 = ld(current, off!(task_files));
         let fdt: *const u8 = ld(files, off!(files_fdt));
         let array: u64 = ld(fdt, off!(fdt_fd));
-        let file: u64 = probe(array, fd as u32 * 8);
-        let socket: u64 = probe(file, off!(file_private));
-        (socket, probe(socket, off!(socket_sk)))
+        let file: u64 = Probed::ld(array as *const u8, fd as u32 * 8);
+        let socket: u64 = Probed::ld(file as *const u8, off!(file_private));
+        (socket, Probed::ld(socket as *const u8, off!(socket_sk)))
     }
 }
 
@@ -98,11 +99,11 @@ fn listening(fd: i32) {
     // SAFETY: checked reads; the slot is a `Bound`.
     unsafe {
         let (_, sk) = socket_of(fd);
-        if sk == 0 || probe::<u16>(sk, off!(protocol)) != 6 {
+        if sk == 0 || Probed::ld::<u16>(sk as *const u8, off!(protocol)) != 6 {
             return;
         }
-        let cookie: u64 = probe(sk, off!(cookie));
-        let lport: u16 = probe(sk, off!(num));
+        let cookie: u64 = Probed::ld(sk as *const u8, off!(cookie));
+        let lport: u16 = Probed::ld(sk as *const u8, off!(num));
         if cookie == 0 || lport == 0 {
             return;
         }
@@ -127,7 +128,7 @@ fn accepted_fd(fd: i32) {
     // SAFETY: checked reads.
     unsafe {
         let (socket, sk) = socket_of(fd);
-        let inode = if off!(sk_ino).is_absent() { inode_of(socket) } else { probe(sk, off!(sk_ino)) };
+        let inode = if off!(sk_ino).is_absent() { inode_of(socket) } else { Probed::ld(sk as *const u8, off!(sk_ino)) };
         accepted(sk, fd, inode);
     }
 }
@@ -136,7 +137,7 @@ fn accepted_fd(fd: i32) {
 unsafe fn accepted(sk: u64, fd: i32, inode: u64) {
     // SAFETY: checked reads.
     unsafe {
-        if sk == 0 || probe::<u16>(sk, off!(protocol)) != 6 {
+        if sk == 0 || Probed::ld::<u16>(sk as *const u8, off!(protocol)) != 6 {
             return;
         }
         if QUEUES.load() != 0 {
@@ -146,7 +147,7 @@ unsafe fn accepted(sk: u64, fd: i32, inode: u64) {
             return;
         }
         // Only a Fast Open child may have none yet: the state program makes the cookie of every socket that it says anything about.
-        let cookie: u64 = probe(sk, off!(cookie));
+        let cookie: u64 = Probed::ld(sk as *const u8, off!(cookie));
         let taken = if cookie == 0 { None } else { per_socket::take_over(cookie, task::current_tgid()) };
         let number = match taken {
             Some(seq) => Number { seq, flags: 0 },
@@ -154,8 +155,8 @@ unsafe fn accepted(sk: u64, fd: i32, inode: u64) {
             // It has storage, or is older than the trace.
             None => Number { seq: 0, flags: flag::SEQ_ABSENT },
         };
-        let state: u8 = probe(sk, off!(state));
-        let err: u32 = probe(sk, off!(err));
+        let state: u8 = Probed::ld(sk as *const u8, off!(state));
+        let err: u32 = Probed::ld(sk as *const u8, off!(err));
         emit::record::<Accepted>(PROGRAM, |r| {
             (*r).addr = sk;
             let head = &raw mut (*r).head;
@@ -182,8 +183,8 @@ unsafe fn filtered_out(sk: u64) -> bool {
     // SAFETY: checked reads.
     on.netns != 0
         && unsafe {
-            let net: u64 = probe(sk, off!(net));
-            let inum: u32 = probe(net, off!(net_inum));
+            let net: u64 = Probed::ld(sk as *const u8, off!(net));
+            let inum: u32 = Probed::ld(net as *const u8, off!(net_inum));
             NETNS.get(inum).is_none()
         }
 }
@@ -191,8 +192,11 @@ unsafe fn filtered_out(sk: u64) -> bool {
 /// Inode number of a `struct socket`: they are one allocation (`socket_alloc`).
 #[inline(always)]
 unsafe fn inode_of(socket: u64) -> u64 {
+    if socket == 0 || off!(socket_inode).is_absent() {
+        return 0;
+    }
     // SAFETY: a checked read.
-    if socket == 0 || off!(socket_inode).is_absent() { 0 } else { unsafe { probe(socket, off!(socket_inode)) } }
+    unsafe { Probed::ld(socket as *const u8, off!(socket_inode)) }
 }
 
 /// security_sock_graft(sk, parent): the exact child in the accepter's context, before its descriptor exists.

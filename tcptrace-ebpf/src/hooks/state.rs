@@ -6,7 +6,7 @@ use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 use aya_log_ebpf::warn;
 use tcptrace_common::{
     record::{Child, Closed, Established, Head, Open, Owned, Socket, flag, kind},
-    settings::{Seen, program::INET_SOCK_SET_STATE as PROGRAM},
+    settings::{Seen, program::INET_SOCK_SET_STATE as PROGRAM, second},
     state as tcp,
 };
 
@@ -65,7 +65,7 @@ pub fn inet_sock_set_state_nested(ctx: BtfTracePointContext) -> i32 {
         return 0;
     }
     // SAFETY: this CPU's own entry.
-    unsafe { (*stats).nested += 1 }
+    unsafe { (*stats).nested[second::STATE] += 1 }
     on_transition(&ctx);
     0
 }

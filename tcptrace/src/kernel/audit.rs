@@ -2,12 +2,12 @@
 
 use std::{collections::HashMap, fs, os::fd::AsRawFd as _};
 
-use tcptrace_common::settings::{CpuStats, program};
+use tcptrace_common::settings::program;
 
 use super::{
     load::Loaded,
     objects::Object,
-    signal::{Attached, MARKS_NESTED, PROGRAMS, Signal},
+    signal::{Attached, PROGRAMS},
 };
 use crate::frame::fact;
 
@@ -56,8 +56,8 @@ impl Audit {
                 }
             }
         }
-        for (signal, attached) in programs(loaded) {
-            let now = missed(loaded, signal, attached);
+        for attached in programs(loaded) {
+            let now = missed(loaded, attached);
             let told = self.missed.entry((attached.object, attached.program)).or_default();
             if now > *told {
                 losses.push(fact::Loss {
@@ -73,11 +73,10 @@ impl Audit {
     }
 }
 
-/// Every attached program once, with the first signal that it serves. Programs of connections come first, which have a second.
-fn programs(loaded: &Loaded) -> impl Iterator<Item = (&Signal, Attached)> {
+/// Every attached program once.
+fn programs(loaded: &Loaded) -> impl Iterator<Item = Attached> {
     let mut seen = Vec::new();
-    let all = loaded.signals.iter().flat_map(|signal| signal.programs.iter().map(move |p| (signal, *p)));
-    all.filter(move |(_, p)| {
+    loaded.signals.iter().flat_map(|signal| signal.programs.iter().copied()).filter(move |p| {
         let new = !seen.contains(&(p.object, p.program));
         seen.push((p.object, p.program));
         new
@@ -85,17 +84,13 @@ fn programs(loaded: &Loaded) -> impl Iterator<Item = (&Signal, Attached)> {
 }
 
 /// Runs that were skipped and that no second program took.
-fn missed(loaded: &Loaded, signal: &Signal, attached: Attached) -> u64 {
+fn missed(loaded: &Loaded, attached: Attached) -> u64 {
     // In this order: a skip between the two readings must not look like one that nobody took.
     let skipped = program_stats(loaded, attached.object, attached.program).missed
         + loaded.links.missed_hits(attached.object, attached.program);
-    let sum = |of: fn(&CpuStats) -> u64| loaded.stats.get(&0, 0).map_or(0, |cpus| cpus.iter().map(|s| of(&s.0)).sum());
-    let taken = match attached.program {
-        MARKS_NESTED => return 0,
-        "state_marks" => sum(|stats| stats.nested_marks),
-        _ if signal.second.is_some() => sum(|stats| stats.nested),
-        _ => 0,
-    };
+    let taken = attached.second.map_or(0, |second| {
+        loaded.stats.get(&0, 0).map_or(0, |cpus| cpus.iter().map(|stats| stats.0.nested[second.number]).sum())
+    });
     // Skips of the second program are no loss: it is interrupted while it has nothing to do, and the first takes that run.
     skipped.saturating_sub(taken)
 }
@@ -104,12 +99,12 @@ fn missed(loaded: &Loaded, signal: &Signal, attached: Attached) -> u64 {
 #[must_use]
 pub fn run_stats(loaded: &Loaded) -> RunStats {
     let mut sum = RunStats::default();
-    for (signal, attached) in programs(loaded) {
+    for attached in programs(loaded) {
         let first = program_stats(loaded, attached.object, attached.program);
-        let second = signal.second.map(|name| program_stats(loaded, Object::Core, name)).unwrap_or_default();
-        sum.time_ns += first.time_ns + second.time_ns;
+        let second = attached.second.map(|second| program_stats(loaded, attached.object, second.program));
+        sum.time_ns += first.time_ns + second.unwrap_or_default().time_ns;
         sum.count += first.count;
-        sum.missed += missed(loaded, signal, attached);
+        sum.missed += missed(loaded, attached);
     }
     sum
 }

@@ -2,9 +2,9 @@
 //!
 //! What it offers: its type information ([`btf`]), where in it the fields lie that the programs read ([`offsets`]), what else is
 //! so on this host ([`facts`]), whether functions take the arguments that we expect ([`prototypes`]), and what to make of it
-//! ([`doctor`]). What we put in and take out: the programs ([`load`]) and the [`objects`] that hold them, with this kernel's offsets in their [`holes`], which hook serves which
-//! [`signal`], the rings ([`ring`]), what existed before ([`snapshot`]), how listeners fare ([`sampler`]), where processes belong
-//! ([`cgroup`]), what was lost ([`audit`]).
+//! ([`doctor`]). What we put in and take out: the programs ([`load`]) and the [`objects`] that hold them, with this kernel's offsets
+//! in their [`holes`], which hook serves which [`signal`], the rings ([`ring`]), what existed before ([`snapshot`]), how listeners fare
+//! ([`sampler`]), where processes belong ([`cgroup`]), what was lost ([`audit`]).
 
 pub mod audit;
 mod bpf;

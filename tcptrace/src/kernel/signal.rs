@@ -17,7 +17,6 @@ use super::{
 mod table;
 mod why;
 
-pub(super) use table::MARKS_NESTED;
 pub use table::PROGRAMS;
 use table::{CONNECTIONS, Need, QUEUES, Wanted};
 
@@ -36,8 +35,6 @@ pub struct Signal {
     pub refused: Vec<(String, String)>,
     /// Kernel programs behind the hooks.
     pub programs: Vec<Attached>,
-    /// A second program on the same hook, which takes what the first must skip because it would interrupt itself.
-    pub second: Option<&'static str>,
     /// What the hooks cost that other work passes, too; where it was measured.
     pub costs: Vec<Cost>,
 }
@@ -51,6 +48,17 @@ pub struct Attached {
     pub program: &'static str,
     /// Other work than that of TCP listeners passes its hook.
     pub hot: bool,
+    /// The program behind it, if there is one.
+    pub second: Option<Second>,
+}
+
+/// A second program on the same hook, which takes what the first must skip because it would interrupt itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Second {
+    /// Its name in the same object.
+    pub program: &'static str,
+    /// Where it counts what it took: [`tcptrace_common::settings::second`].
+    pub number: usize,
 }
 
 /// What a hook costs that other work passes, too.
@@ -88,9 +96,8 @@ impl std::fmt::Display for Tier {
 
 /// Names under which the kernel's type information has what typed programs attach to.
 pub(super) fn attach_points() -> impl Iterator<Item = String> {
-    let seconds = CONNECTIONS.iter().filter_map(|w| w.second);
-    let parts = CONNECTIONS.iter().chain(QUEUES).flat_map(|w| w.candidates).flat_map(|c| c.parts).copied();
-    parts.chain(seconds).filter_map(|part| match part.hook {
+    let parts = CONNECTIONS.iter().chain(QUEUES).flat_map(|w| w.candidates).flat_map(|c| c.parts);
+    parts.filter_map(|part| match part.hook {
         Hook::Tracepoint(name) => Some(format!("btf_trace_{name}")),
         Hook::Fentry(name) | Hook::Fexit(name) => Some(name.to_owned()),
         Hook::Exits(_) | Hook::Kprobe(_) | Hook::Kretprobe(_) => None,
@@ -114,6 +121,7 @@ struct Part {
     hook: Hook,
     /// See [`Attached::hot`].
     hot: bool,
+    second: Option<Second>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -156,7 +164,7 @@ impl Hook {
 /// `fentry:` and what is hooked, once each.
 impl std::fmt::Display for Candidate {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let mut targets: Vec<_> = self.parts.iter().flat_map(|p| p.hook.targets()).collect();
+        let mut targets: Vec<_> = self.parts.iter().flat_map(|p| p.hook.targets()).copied().collect();
         let mut seen = Vec::new();
         targets.retain(|target| !seen.contains(target) && (seen.push(*target), true).1);
         let kind = match self.tier {
@@ -165,7 +173,7 @@ impl std::fmt::Display for Candidate {
             Tier::Tracepoint if self.parts.iter().all(|p| matches!(p.hook, Hook::Exits(_))) => "tp",
             Tier::Tracepoint => "tp_btf",
         };
-        write!(f, "{kind}:{}", targets.into_iter().copied().collect::<Vec<_>>().join("+"))
+        write!(f, "{kind}:{}", targets.join("+"))
     }
 }
 
@@ -281,23 +289,21 @@ impl<'a, 'o> Attacher<'a, 'o> {
                 let reason = signal.refused.pop().map_or_else(String::new, |(_, reason)| reason);
                 return Err(Error::Signal { signal: wanted.name, reason });
             }
-            if let (Some(second), true) = (wanted.second, signal.hook.is_some()) {
-                self.second(second, &mut signal)?;
-            }
             signals.push(signal);
         }
         Ok(signals)
     }
 
-    /// Without it more runs are missed, and counted as such; `doctor` says why.
-    fn second(&mut self, second: Part, signal: &mut Signal) -> Result<(), Error> {
-        match self.part(Object::Core, second)? {
-            Ok(()) => signal.second = Some(second.program),
+    /// Attach a part's second program, if it has one. Without it more runs are missed, and counted as such; `doctor` says why.
+    fn second(&mut self, object: Object, part: Part, signal: &mut Signal) -> Result<Option<Second>, Error> {
+        let Some(second) = part.second else { return Ok(None) };
+        Ok(match self.part(object, Part { program: second.program, ..part })? {
+            Ok(()) => Some(second),
             Err(reason) => {
-                signal.refused.push((format!("a second tp_btf:{}", second.hook.target()), reason));
+                signal.refused.push((format!("a second tp_btf:{}", part.hook.target()), reason));
+                None
             }
-        }
-        Ok(())
+        })
     }
 
     /// Try the candidates of some tiers in order.
@@ -309,8 +315,10 @@ impl<'a, 'o> Attacher<'a, 'o> {
                     signal.tier = Some(candidate.tier);
                     signal.exact = candidate.tier < Tier::Tracepoint || wanted.exact_by_tracepoint;
                     let object = candidate.object;
-                    signal.programs =
-                        candidate.parts.iter().map(|p| Attached { object, program: p.program, hot: p.hot }).collect();
+                    for part in candidate.parts {
+                        let second = self.second(object, *part, signal)?;
+                        signal.programs.push(Attached { object, program: part.program, hot: part.hot, second });
+                    }
                     return Ok(());
                 }
                 Err(reason) => signal.refused.push((candidate.to_string(), reason)),
@@ -424,6 +432,7 @@ impl Links {
     /// Hits of a program's kprobe that could not run it.
     pub fn missed_hits(&self, object: Object, program: &'static str) -> u64 {
         let held = self.0.iter().filter(|held| held.program == (object, program));
+        // A kernel that cannot say counts none.
         held.filter_map(|held| super::bpf::missed_hits(held.probe.as_ref()?).ok()).sum()
     }
 }

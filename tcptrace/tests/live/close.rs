@@ -74,12 +74,14 @@ fn normal_close_by_the_server() {
         nginx.signal(libc::SIGTERM);
         nginx.wait();
     });
+    assert_eq!(
+        run.lives(),
+        [
+            "client SYN_SENT ESTABLISHED CLOSE_WAIT LAST_ACK CLOSE end=fin by=remote",
+            "server SYN_RECV ESTABLISHED FIN_WAIT1 FIN_WAIT2 TIME_WAIT end=fin by=local"
+        ]
+    );
     let (client, server) = (run.only("client"), run.only("server"));
-    assert_eq!(client.life(), "client SYN_SENT ESTABLISHED CLOSE_WAIT LAST_ACK CLOSE end=fin by=remote");
-    // A client that is slow to close leaves an orphan in FIN_WAIT2, whose TIME_WAIT is seen only where a hook tells of it.
-    let slow = "server SYN_RECV ESTABLISHED FIN_WAIT1 FIN_WAIT2 end=fin by=local";
-    let in_time = "server SYN_RECV ESTABLISHED FIN_WAIT1 FIN_WAIT2 TIME_WAIT end=fin by=local";
-    assert!(server.life() == in_time || (server.life() == slow && server.has("inferred", "end")), "{}", server.0);
     client.owned_by(&(curl, "curl".into()));
     server.owned_by(&(worker, "nginx".into()));
     client.carried(server.number("bytes_received"), server.number("bytes_sent"));

@@ -14,7 +14,7 @@ pub mod proc;
 mod queues;
 mod report;
 mod stats;
-mod tracefs;
+pub mod tracefs;
 mod tracer;
 
 use std::{

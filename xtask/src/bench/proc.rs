@@ -1,12 +1,10 @@
 //! What the kernel tells about processes, programs and the host: readers of `/proc`, no state.
 
-use std::{
-    fs,
-    os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
-    time::Duration,
-};
+use std::{fs, os::fd::AsRawFd as _, time::Duration};
 
 use anyhow::{Context as _, Result, bail, ensure};
+
+use crate::empty;
 
 /// CPU time of the calling thread, exact to the nanosecond, as the scheduler counts it: with the softirqs that ran on top of
 /// it, unless the kernel is built to count those apart (CONFIG_IRQ_TIME_ACCOUNTING).
@@ -168,14 +166,7 @@ pub fn program_cost(id: u32) -> Result<ProgramCost> {
     const PROG_GET_FD_BY_ID: libc::c_long = 13;
     // The union's member for this command: id, next_id, open_flags.
     let attributes = [id, 0, 0];
-    // SAFETY: the kernel reads `size` bytes at the address and writes none.
-    let fd = unsafe { libc::syscall(libc::SYS_bpf, PROG_GET_FD_BY_ID, attributes.as_ptr(), size_of_val(&attributes)) };
-    let fd = i32::try_from(fd)?;
-    if fd < 0 {
-        return Err(std::io::Error::last_os_error()).with_context(|| format!("program {id}"));
-    }
-    // SAFETY: a new descriptor that nobody else knows.
-    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+    let fd = empty::bpf(PROG_GET_FD_BY_ID, &attributes).with_context(|| format!("program {id}"))?;
     let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_raw_fd()))?;
     let read = |name| field(&info, name).with_context(|| format!("{name} of program {id}"));
     Ok(ProgramCost { ns: read("run_time_ns:")?, runs: read("run_cnt:")? })

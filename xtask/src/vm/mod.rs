@@ -80,15 +80,15 @@ pub fn run(name: Option<&str>, filter: &[String]) -> Result<Counts> {
     let mut jobs = Vec::new();
     for kernel in kernels {
         let (runs, kernel) = (runs(kernel.expect, &binaries.tcptrace, filter), Arc::new(prepare(kernel, &cache)?));
-        jobs.extend(runs.into_iter().map(|run| (Arc::clone(&kernel), run)));
+        jobs.extend(runs.into_iter().enumerate().map(|(at, run)| (at, Arc::clone(&kernel), run)));
     }
-    // The longest first, so that no CPU is left alone with one in the end.
-    jobs.sort_by_key(|(_, run)| run.tests.is_some());
+    // Each kernel's first, which is its longest, before the others: no CPU is left alone with one in the end.
+    jobs.sort_by_key(|(at, ..)| *at);
     let waiting = Mutex::new(jobs.into_iter());
     let next = || waiting.lock().ok().and_then(|mut jobs| jobs.next());
     let work = || {
         let mut counts = Counts::default();
-        while let Some((kernel, run)) = next() {
+        while let Some((_, kernel, run)) = next() {
             let guest = test(&kernel, &run, &cache, &base, &binaries.tcptrace).unwrap_or_else(|error| {
                 eprintln!("{} {}: {error:#}", kernel.name, run.name);
                 Counts { failed: 1, ..Counts::default() }
@@ -162,32 +162,27 @@ fn test(kernel: &Prepared, run: &Run, cache: &Path, base: &[u8], tcptrace: &Path
 struct Run {
     name: String,
     command: String,
-    /// None: all of them.
-    tests: Option<String>,
 }
 
+/// What a kernel is tested with, the longest first.
 fn runs(expect: Expect, tcptrace: &Path, filter: &[String]) -> Vec<Run> {
     if expect == Expect::Refused {
-        let (name, command) = (REFUSAL.to_owned(), format!("{} trace", tcptrace.display()));
-        return vec![Run { name, command, tests: Some(String::new()) }];
+        return vec![Run { name: REFUSAL.to_owned(), command: format!("{} trace", tcptrace.display()) }];
     }
     let settings =
         format!("TCPTRACE_TEST_SLOWNESS={SLOWNESS} TCPTRACE_TEST_CONNECTIONS={CONNECTIONS} TCPTRACE_TEST_SYNS={SYNS}");
-    let run = |tier: &str, tests: Option<String>| Run {
+    let run = |tier: &str, tests: &str| Run {
         name: tier.to_owned(),
         command: format!(
-            "env {settings} TCPTRACE_TEST_TIER={tier} TCPTRACE_TEST_TIERS=fentry,kprobe,tracepoint {} --test-threads {THREADS} {}",
-            image::TESTS,
-            tests.as_deref().unwrap_or_default()
+            "env {settings} TCPTRACE_TEST_TIER={tier} TCPTRACE_TEST_TIERS=fentry,kprobe,tracepoint {} --test-threads {THREADS} {tests}",
+            image::TESTS
         ),
-        tests,
     };
     if !filter.is_empty() {
         let tiers = env::var("TCPTRACE_TEST_TIER").unwrap_or_else(|_| "auto".to_owned());
-        return tiers.split(',').map(|tier| run(tier, Some(filter.join(" ")))).collect();
+        return tiers.split(',').map(|tier| run(tier, &filter.join(" "))).collect();
     }
-    let some = || Some(TIER_TESTS.to_owned());
-    vec![run("tracepoint", None), run("auto", some()), run("kprobe", some())]
+    vec![run("tracepoint", ""), run("auto", TIER_TESTS), run("kprobe", TIER_TESTS)]
 }
 
 /// What `/init` does. What `doctor` says goes to the console's file, for whoever looks into a failure.

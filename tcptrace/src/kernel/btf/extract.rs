@@ -1,5 +1,5 @@
 //! The type information of a few names, with the numbers that the whole gives them: what a loader needs that takes from it nothing but
-//! where programs attach, and that would spend 20 ms and 60 MB on the whole.
+//! where programs attach, and that would make 60 MB in small pieces of the whole.
 
 use std::collections::HashSet;
 

@@ -120,7 +120,6 @@ fn sample() -> Builder {
     b
 }
 
-/// `struct sock *f(const struct sock *, bool, struct unnamed by value, int *)` and a tracepoint.
 #[test]
 fn an_extract_keeps_numbers_and_nothing_else() {
     let mut b = Builder::default();
@@ -145,6 +144,7 @@ fn an_extract_keeps_numbers_and_nothing_else() {
     assert_eq!((find("g", aya_obj::btf::BtfKind::Func), find("t", aya_obj::btf::BtfKind::Struct)), (None, None));
 }
 
+/// `struct sock *f(const struct sock *, bool, struct unnamed by value, int *)` and a tracepoint.
 #[test]
 fn prototypes_of_functions_and_tracepoints() {
     use super::prototype::Type;

@@ -1,10 +1,10 @@
 //! Every signal and its candidates.
 
-use tcptrace_common::settings::program;
+use tcptrace_common::settings::{program, second};
 
 use super::{
     super::objects::{Globals, Object},
-    Candidate, Hook, Part, Tier,
+    Candidate, Hook, Part, Second, Tier,
 };
 
 /// A signal that is asked for.
@@ -19,8 +19,6 @@ pub(super) struct Wanted {
     pub rides_on: Option<&'static str>,
     /// A tracepoint tells it as well as any other hook.
     pub exact_by_tracepoint: bool,
-    /// See [`super::Signal::second`].
-    pub second: Option<Part>,
     /// What the kernel counts where no candidate works; read in every interval.
     pub counters: Option<&'static str>,
     /// Only `queues` wants it.
@@ -67,33 +65,38 @@ impl Need {
 }
 
 const fn tp(program: &'static str, name: &'static str) -> Part {
-    Part { program, hook: Hook::Tracepoint(name), hot: false }
+    Part { program, hook: Hook::Tracepoint(name), hot: false, second: None }
 }
 
 /// A tracepoint that other work passes, too.
 const fn hot(program: &'static str, name: &'static str) -> Part {
-    Part { program, hook: Hook::Tracepoint(name), hot: true }
+    Part { program, hook: Hook::Tracepoint(name), hot: true, second: None }
 }
 
 /// Exits of system calls: each makes every system call of the host a little slower.
 const fn exits(program: &'static str, names: &'static [&'static str]) -> Part {
-    Part { program, hook: Hook::Exits(names), hot: true }
+    Part { program, hook: Hook::Exits(names), hot: true, second: None }
+}
+
+/// The same with a second program behind it.
+const fn with_second(part: Part, second: Second) -> Part {
+    Part { second: Some(second), ..part }
 }
 
 const fn entry(program: &'static str, name: &'static str) -> Part {
-    Part { program, hook: Hook::Fentry(name), hot: false }
+    Part { program, hook: Hook::Fentry(name), hot: false, second: None }
 }
 
 const fn exit(program: &'static str, name: &'static str) -> Part {
-    Part { program, hook: Hook::Fexit(name), hot: false }
+    Part { program, hook: Hook::Fexit(name), hot: false, second: None }
 }
 
 const fn probe(program: &'static str, name: &'static str) -> Part {
-    Part { program, hook: Hook::Kprobe(name), hot: false }
+    Part { program, hook: Hook::Kprobe(name), hot: false, second: None }
 }
 
 const fn ret(program: &'static str, name: &'static str) -> Part {
-    Part { program, hook: Hook::Kretprobe(name), hot: false }
+    Part { program, hook: Hook::Kretprobe(name), hot: false, second: None }
 }
 
 const fn core(tier: Tier, parts: &'static [Part]) -> Candidate {
@@ -120,7 +123,6 @@ const fn connection(name: &'static str, listeners: bool, candidates: &'static [C
         listeners,
         candidates,
         exact_by_tracepoint: true,
-        second: None,
         counters: None,
         audit: false,
         rides_on: None,
@@ -135,7 +137,6 @@ const fn queue(name: &'static str, counters: Option<&'static str>, candidates: &
         listeners: true,
         candidates,
         exact_by_tracepoint: false,
-        second: None,
         counters,
         audit: false,
         rides_on: None,
@@ -185,9 +186,14 @@ pub(super) const CONNECTIONS: &[Wanted] = &[
         name: "state",
         required: true,
         listeners: true,
-        candidates: &[core(Tier::Tracepoint, &[tp("inet_sock_set_state", "inet_sock_set_state")])],
+        candidates: &[core(
+            Tier::Tracepoint,
+            &[with_second(
+                tp("inet_sock_set_state", "inet_sock_set_state"),
+                Second { program: "inet_sock_set_state_nested", number: second::STATE },
+            )],
+        )],
         exact_by_tracepoint: true,
-        second: Some(tp("inet_sock_set_state_nested", "inet_sock_set_state")),
         counters: None,
         audit: false,
         rides_on: None,
@@ -200,13 +206,14 @@ const HASHDANCE: &str = "inet_csk_complete_hashdance";
 const SYN_RECV: [&str; 2] = ["tcp_v4_syn_recv_sock", "tcp_v6_syn_recv_sock"];
 const COOKIE: [&str; 2] = ["cookie_v4_init_sequence", "cookie_v6_init_sequence"];
 
-/// Takes what `state_marks` must skip.
-pub(in crate::kernel) const MARKS_NESTED: &str = "state_marks_nested";
+const MARKS: Part = with_second(
+    hot("state_marks", "inet_sock_set_state"),
+    Second { program: "state_marks_nested", number: second::MARKS },
+);
 
 /// All four serve half-open requests and TIME_WAIT.
 const TIMERS: &[Part] = &[
-    hot("state_marks", "inet_sock_set_state"),
-    hot(MARKS_NESTED, "inet_sock_set_state"),
+    MARKS,
     hot("timer_start", "timer_start"),
     hot("timer_cancel", "timer_cancel"),
     hot("timer_expire_entry", "timer_expire_entry"),
@@ -214,11 +221,7 @@ const TIMERS: &[Part] = &[
 ];
 
 /// Both tell how a connection came into an accept queue.
-const CHILDREN: &[Part] = &[
-    hot("state_marks", "inet_sock_set_state"),
-    hot(MARKS_NESTED, "inet_sock_set_state"),
-    hot("sk_data_ready", "sk_data_ready"),
-];
+const CHILDREN: &[Part] = &[MARKS, hot("sk_data_ready", "sk_data_ready")];
 
 /// Everything about queues, in the order of attachment: what ends comes before what begins, and a function's return before its
 /// entry, so that nothing is begun and never ended.

@@ -299,31 +299,23 @@ impl Tracker {
         reports: &mut [(u64, Listening)],
         out: &mut impl Observer,
     ) {
-        let mut ahead = Vec::new();
-        for (&netns, namespace) in &self.queues.namespaces {
+        let Self { queues: Queues { listeners, namespaces, served, exact, .. }, table, .. } = self;
+        for (&netns, namespace) in namespaces {
             let Some(now) = &namespace.counters else { continue };
             let counters = namespace.before.as_ref().map(|before| growth(before, now)).unwrap_or_default();
             let mine = |cookie: u64| {
-                let known = self.queues.listeners.get(&cookie);
-                let live = self.table.find(cookie).and_then(|slot| self.table.get(slot));
+                let known = listeners.get(&cookie);
+                let live = table.find(cookie).and_then(|slot| table.get(slot));
                 live.or(known.and_then(|k| k.closed_connection())).is_some_and(|c| c.tuple.netns == netns)
             };
             let places: Vec<usize> = (0..reports.len()).filter(|&i| mine(reports[i].0)).collect();
-            let at_ack: u64 = places.iter().filter_map(|&i| reports[i].1.dropped[drop::ACCEPT_QUEUE_FULL_ACK]).sum();
-            let told = namespace.ahead + at_ack;
-            attribute(&counters, &places, reports, &self.queues, told);
+            let at_ack = places.iter().filter_map(|&i| reports[i].1.dropped[drop::ACCEPT_QUEUE_FULL_ACK]);
+            let told = at_ack.fold(namespace.ahead, u64::saturating_add);
+            attribute(&counters, &places, reports, (served, exact), told);
             // At rest both have the same.
-            ahead.push((
-                netns,
-                if fact.rest { 0 } else { told.saturating_sub(grown(&counters, OVERFLOWS).unwrap_or(0)) },
-            ));
+            namespace.ahead = if fact.rest { 0 } else { told.saturating_sub(grown(&counters, OVERFLOWS).unwrap_or(0)) };
             let listeners = places.iter().filter(|&&i| reports[i].1.syn_queue.len.is_some()).count() as u32;
             out.netns(&NetnsCounters { ts, interval_us: fact.interval_us, netns, listeners, counters });
-        }
-        for (netns, ahead) in ahead {
-            if let Some(namespace) = self.queues.namespaces.get_mut(&netns) {
-                namespace.ahead = ahead;
-            }
         }
     }
 
@@ -508,7 +500,7 @@ fn attribute(
     counters: &[(String, u64)],
     places: &[usize],
     reports: &mut [(u64, Listening)],
-    Queues { served, exact, .. }: &Queues,
+    (served, exact): (&Signals, &Signals),
     at_ack: u64,
 ) {
     let grown = |name: &str| grown(counters, name);

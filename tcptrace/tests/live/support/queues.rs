@@ -151,8 +151,7 @@ impl Recorded {
         let recording = dir.path().join("queues.rec");
         let mut command = tcptrace();
         command.args(["queues", "--json", "--netns", &netns_list(&[ns]), "--interval", interval, "--record"]);
-        let live = Live::start(command.arg(&recording), args);
-        Self { live, dir, recording }
+        Self { live: Live::start(command.arg(&recording), args), dir, recording }
     }
 
     /// See [`Live::wait_for`].
