@@ -111,8 +111,22 @@ pub mod second {
     pub const STATE: usize = 0;
     /// Of the tracepoint tier: marks children.
     pub const MARKS: usize = 1;
+    /// Of the end of sockets.
+    pub const DESTROY: usize = 2;
+    /// Of RSTs that are sent.
+    pub const SEND_RESET: usize = 3;
+    /// Of RSTs that come.
+    pub const RECEIVE_RESET: usize = 4;
+    /// Of segments that are sent again.
+    pub const RETRANSMIT: usize = 5;
+    /// Of errors that a process will see.
+    pub const ERROR: usize = 6;
+    /// Of the tracepoint tier: listeners that wake up.
+    pub const READY: usize = 7;
+    /// Of the tracepoint tier: segments that are dropped.
+    pub const DROPPED: usize = 8;
     #[expect(missing_docs, reason = "the name says it")]
-    pub const COUNT: usize = 2;
+    pub const COUNT: usize = 9;
 }
 
 /// Loss counters of one CPU.
@@ -127,20 +141,30 @@ pub struct CpuStats {
     pub storage: [u64; program::COUNT],
     /// Entries of `LISTENERS` and `WAITING` that could not be made, by program.
     pub map_full: [u64; program::COUNT],
-    /// The last transitions that the state program saw on this CPU and the second one has not passed yet, the latest first.
-    pub seen: [Seen; 2],
-    /// Transitions that second programs took because they interrupted the first ([`second`]).
+    /// Of each pair of programs, the last events that the first saw on this CPU and the second has not passed yet, the latest first; and
+    /// the one that the first is to see in the second's place.
+    pub tokens: [[Token; 3]; second::COUNT],
+    /// Events that second programs took because they interrupted the first ([`second`]).
     pub nested: [u64; second::COUNT],
 }
 
-/// Tells a transition from any other that is under way on the same CPU.
+/// Tells an event from any other that is under way on the same CPU.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
-pub struct Seen {
+pub struct Token {
     /// Address of the `struct sock`; 0: none.
     pub sk: u64,
-    /// State before, state after in the byte above, and what the programs note above that.
-    pub arc: u64,
+    /// What happens to it, 16 bits (of a transition: state before, state after in the byte above), and what the programs note above.
+    pub what: u64,
+}
+
+impl Token {
+    /// Stands for what can happen to a socket in one way only.
+    #[inline(always)]
+    #[must_use]
+    pub fn of(sk: *const u8) -> Self {
+        Self { sk: sk as u64, what: 0 }
+    }
 }
 
 /// Entries of the map `LISTENERS`: listeners that something happened to since the start.

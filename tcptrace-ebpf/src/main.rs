@@ -8,6 +8,7 @@
 //! | [`place`] | where kernel fields are: holes that the loader fills |
 //! | [`memory`] | how a handler reads the kernel: typed pointers, or checked reads |
 //! | [`listeners`] | each listener's totals and marks, and who waits in its accept queue |
+//! | [`pair`] | two programs on one hook, where one would have to skip what interrupts it |
 //! | [`per_socket`] | what is kept about a live socket: sequence number, owner |
 //! | [`emit`] | reserve, fill, submit, count |
 //! | [`hooks`] | one file per signal; several entry points may share a handler |
@@ -24,6 +25,7 @@ mod maps;
 #[expect(dead_code, reason = "the other objects use the rest")]
 mod memory;
 mod object;
+mod pair;
 mod per_socket;
 mod place;
 #[expect(dead_code, reason = "declares the map that the other objects share")]

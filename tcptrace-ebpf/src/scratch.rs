@@ -76,8 +76,6 @@ pub struct Scratch {
     /// The request whose timer runs, and its listener.
     pub expired_listener: u64,
     pub expired: RequestEvent,
-    /// Socket whose transition the first of two programs has looked at, until the second comes; 0: none.
-    pub marked: u64,
     /// Timewait socket whose timer was cancelled, its cookie, its state, and when.
     pub tw: u64,
     pub tw_cookie: u64,

@@ -251,29 +251,6 @@ pub fn request_expired() {
     }
 }
 
-/// A transition of this socket has been looked at.
-#[inline(always)]
-pub fn marked(sk: *const u8) {
-    if let Some(s) = scratch() {
-        // SAFETY: this CPU's entry.
-        unsafe { (*s).marked = sk as u64 }
-    }
-}
-
-/// Was the transition of this socket that is under way looked at?
-#[inline(always)]
-pub fn was_marked(sk: *const u8) -> bool {
-    let Some(s) = scratch() else { return true };
-    // SAFETY: this CPU's entry.
-    unsafe {
-        let was = (*s).marked == sk as u64;
-        if was {
-            (*s).marked = 0;
-        }
-        was
-    }
-}
-
 /// `inet_sock_set_state` from LISTEN or SYN_RECV.
 #[inline(always)]
 pub fn child_moves(sk: *const u8, from: u8, to: u8) {

@@ -12,6 +12,8 @@ mod listeners;
 mod maps;
 mod memory;
 mod object;
+#[expect(dead_code, reason = "the other objects use the rest")]
+mod pair;
 mod place;
 mod queue;
 #[expect(dead_code, reason = "the other objects use the rest")]
@@ -21,10 +23,13 @@ mod sock;
 mod timers;
 
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
-use tcptrace_common::{settings::second, state as tcp};
+use tcptrace_common::{
+    settings::{Token, second},
+    state as tcp,
+};
 
 use crate::{
-    maps::{OVERFLOW_REASON, STATS},
+    maps::OVERFLOW_REASON,
     timers::{Owner, owner},
 };
 
@@ -73,22 +78,16 @@ fn timer_expire_exit(ctx: BtfTracePointContext) -> i32 {
     0
 }
 
-/// What a softirq does may interrupt this program on top of a process' transition, and is then skipped here.
 #[btf_tracepoint(function = "inet_sock_set_state")]
 fn state_marks(ctx: BtfTracePointContext) -> i32 {
-    marks(&ctx);
-    timers::marked(ctx.arg(0));
+    pair::first(second::MARKS, Token::of(ctx.arg(0)), || marks(&ctx));
     0
 }
 
-/// Right behind it: takes what that had to skip. Twice is as good as once.
+/// Twice is as good as once.
 #[btf_tracepoint(function = "inet_sock_set_state")]
 fn state_marks_nested(ctx: BtfTracePointContext) -> i32 {
-    if !timers::was_marked(ctx.arg(0)) {
-        if let Some(stats) = STATS.get_ptr_mut(0) {
-            // SAFETY: this CPU's own entry.
-            unsafe { (*stats).nested[second::MARKS] += 1 }
-        }
+    if !pair::is_seen(second::MARKS, Token::of(ctx.arg(0)), || false) {
         marks(&ctx);
     }
     0
@@ -106,23 +105,53 @@ fn marks(ctx: &BtfTracePointContext) {
 #[btf_tracepoint(function = "sk_data_ready")]
 fn sk_data_ready(ctx: BtfTracePointContext) -> i32 {
     let sk: *const u8 = ctx.arg(0);
-    if sock::state(sk) == tcp::LISTEN && sock::is_tcp(sk) {
+    if is_listener(sk) {
+        pair::first(second::READY, Token::of(sk), || timers::listener_ready(sk));
+    }
+    0
+}
+
+#[btf_tracepoint(function = "sk_data_ready")]
+fn sk_data_ready_nested(ctx: BtfTracePointContext) -> i32 {
+    let sk: *const u8 = ctx.arg(0);
+    if is_listener(sk) && !pair::is_seen(second::READY, Token::of(sk), || true) {
         timers::listener_ready(sk);
     }
     0
 }
 
+#[inline(always)]
+fn is_listener(sk: *const u8) -> bool {
+    sock::state(sk) == tcp::LISTEN && sock::is_tcp(sk)
+}
+
 #[btf_tracepoint(function = "kfree_skb")]
 fn kfree_skb(ctx: BtfTracePointContext) -> i32 {
-    let reason: u64 = ctx.arg(2);
-    if reason as u32 != OVERFLOW_REASON.load() || reason as u32 == 0 {
-        return 0;
-    }
-    let sk: *const u8 = ctx.arg(3);
-    if !sk.is_null() && sock::is_tcp(sk) {
-        timers::refused(sk, ctx.arg(0));
+    if let Some((sk, skb)) = overflow(&ctx) {
+        pair::first(second::DROPPED, Token::of(skb), || timers::refused(sk, skb));
     }
     0
+}
+
+#[btf_tracepoint(function = "kfree_skb")]
+fn kfree_skb_nested(ctx: BtfTracePointContext) -> i32 {
+    if let Some((sk, skb)) = overflow(&ctx)
+        && !pair::is_seen(second::DROPPED, Token::of(skb), || true)
+    {
+        timers::refused(sk, skb);
+    }
+    0
+}
+
+/// Listener and segment, if that is dropped because of a full accept queue.
+#[inline(always)]
+fn overflow(ctx: &BtfTracePointContext) -> Option<(*const u8, *const u8)> {
+    let reason: u64 = ctx.arg(2);
+    if reason as u32 != OVERFLOW_REASON.load() || reason as u32 == 0 {
+        return None;
+    }
+    let sk: *const u8 = ctx.arg(3);
+    (!sk.is_null() && sock::is_tcp(sk)).then(|| (sk, ctx.arg(0)))
 }
 
 /// Host builds get an empty program in place of an object.

@@ -2,13 +2,16 @@
 //! last word (a RST can follow it), because connection churn must not pay for the others.
 
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
-use tcptrace_common::{record::kind, settings::program::TCP_DESTROY_SOCK as PROGRAM};
+use tcptrace_common::{
+    record::kind,
+    settings::{Token, program::TCP_DESTROY_SOCK as PROGRAM, second},
+};
 
 use super::Live;
 use crate::{
     listeners,
     maps::{LISTENERS_ONLY, QUEUES},
-    per_socket,
+    pair, per_socket,
     place::off,
     sock,
     sock::ld,
@@ -17,13 +20,28 @@ use crate::{
 #[btf_tracepoint(function = "tcp_destroy_sock")]
 pub fn tcp_destroy_sock(ctx: BtfTracePointContext) -> i32 {
     let sk: *const u8 = ctx.arg(0);
+    pair::first(second::DESTROY, Token::of(sk), || destroyed(sk));
+    0
+}
+
+#[btf_tracepoint(function = "tcp_destroy_sock")]
+pub fn tcp_destroy_sock_nested(ctx: BtfTracePointContext) -> i32 {
+    let sk: *const u8 = ctx.arg(0);
+    if !pair::is_seen(second::DESTROY, Token::of(sk), || true) {
+        destroyed(sk);
+    }
+    0
+}
+
+#[inline(always)]
+fn destroyed(sk: *const u8) {
     if QUEUES.load() != 0 {
         listeners::wait_ends(sk as u64);
     }
     // SAFETY: a full socket. No cookie is made for one that never had any record.
     let cookie: u64 = unsafe { ld(sk, off!(cookie)) };
     if cookie == 0 || !sock::is_tcp(sk) {
-        return 0;
+        return;
     }
     if LISTENERS_ONLY.load() == 0
         && reset_may_follow(sk)
@@ -32,7 +50,6 @@ pub fn tcp_destroy_sock(ctx: BtfTracePointContext) -> i32 {
         live.emit_bare(PROGRAM, kind::DESTROYED);
     }
     per_socket::release(cookie);
-    0
 }
 
 /// Did it end other than by both FINs? SOCK_DONE is set by the peer's FIN, SEND_SHUTDOWN by ours.

@@ -3,7 +3,11 @@
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 use tcptrace_common::{
     record::{SynAck, kind},
-    settings::program::{TCP_RETRANSMIT_SKB, TCP_RETRANSMIT_SYNACK},
+    settings::{
+        Token,
+        program::{TCP_RETRANSMIT_SKB, TCP_RETRANSMIT_SYNACK},
+        second,
+    },
     state as tcp,
 };
 
@@ -11,16 +15,32 @@ use super::Live;
 use crate::{
     emit, filter, listeners,
     maps::{LISTENERS_ONLY, QUEUES},
+    pair,
     place::off,
     sock::{self, ld, ld_or},
 };
 
 #[btf_tracepoint(function = "tcp_retransmit_skb")]
 pub fn tcp_retransmit_skb(ctx: BtfTracePointContext) -> i32 {
-    if let Some(live) = Live::find(ctx.arg(0)) {
-        live.emit_bare(TCP_RETRANSMIT_SKB, kind::RETRANSMIT);
+    let sk: *const u8 = ctx.arg(0);
+    pair::first(second::RETRANSMIT, Token::of(sk), || sent_again(sk));
+    0
+}
+
+#[btf_tracepoint(function = "tcp_retransmit_skb")]
+pub fn tcp_retransmit_skb_nested(ctx: BtfTracePointContext) -> i32 {
+    let sk: *const u8 = ctx.arg(0);
+    if !pair::is_seen(second::RETRANSMIT, Token::of(sk), || true) {
+        sent_again(sk);
     }
     0
+}
+
+#[inline(always)]
+fn sent_again(sk: *const u8) {
+    if let Some(live) = Live::find(sk) {
+        live.emit_bare(TCP_RETRANSMIT_SKB, kind::RETRANSMIT);
+    }
 }
 
 /// Fires on a duplicate SYN too; `num_retrans` is the value before the increment.

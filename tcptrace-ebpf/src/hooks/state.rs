@@ -1,20 +1,18 @@
 //! inet_sock_set_state: every state transition of every TCP socket.
 
-use core::ptr::{read_volatile, write_volatile};
-
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 use aya_log_ebpf::warn;
 use tcptrace_common::{
     record::{Child, Closed, Established, Head, Open, Owned, Socket, flag, kind},
-    settings::{Seen, program::INET_SOCK_SET_STATE as PROGRAM, second},
+    settings::{Token, program::INET_SOCK_SET_STATE as PROGRAM, second},
     state as tcp,
 };
 
 use super::{Live, Number, listener};
 use crate::{
     emit, filter,
-    maps::{FILTER, LISTENERS_ONLY, PIDS, QUEUES, STATS, SYSCALLS, VERBOSE},
-    per_socket,
+    maps::{FILTER, LISTENERS_ONLY, PIDS, QUEUES, STATE_PROGRAM, SYSCALLS, VERBOSE},
+    pair, per_socket,
     place::off,
     sock,
     sock::{ld, ld_or},
@@ -23,85 +21,32 @@ use crate::{
 
 const ECONNABORTED: u8 = 103;
 
-/// The kernel does not run a program on a CPU where it is running already: a transition in softirq that interrupts the one of
-/// a process would be lost. So there are two: the second runs right behind the first, and takes what that had to skip.
-///
-/// The first leaves a token of what it saw, which the second takes away; mostly that is all it has to do. What interrupts them
-/// leaves its own on top, and takes it away, unless it interrupts the second, which is then skipped. Such a token stays, and the
-/// next socket at the same address may look like it: a token that was there before another transition is believed only if the
-/// socket's own data says the same.
 #[btf_tracepoint(function = "inet_sock_set_state")]
 pub fn inet_sock_set_state(ctx: BtfTracePointContext) -> i32 {
-    let Some(stats) = STATS.get_ptr_mut(0) else { return 0 };
-    // SAFETY: this CPU's own entry.
-    let seen = unsafe { &raw mut (*stats).seen };
-    let last = read(seen, 0);
-    if last.sk != 0 {
-        write(seen, 0, Seen { arc: last.arc | DOUBTFUL, ..last });
-    }
-    on_transition(&ctx);
-    write(seen, 1, read(seen, 0));
-    write(seen, 0, passing(&ctx));
+    pair::first(second::STATE, passing(&ctx), || on_transition(&ctx));
     0
 }
 
-/// See [`inet_sock_set_state`].
+/// Nothing of what the first does is here: it jumps into that, which the kernel allows even where it would not run it anew. So the
+/// verifier has to look at it once.
 #[btf_tracepoint(function = "inet_sock_set_state")]
 pub fn inet_sock_set_state_nested(ctx: BtfTracePointContext) -> i32 {
-    let Some(stats) = STATS.get_ptr_mut(0) else { return 0 };
-    // SAFETY: this CPU's own entry.
-    let seen = unsafe { &raw mut (*stats).seen };
     let this = passing(&ctx);
-    let (last, before) = (read(seen, 0), read(seen, 1));
-    if last == this {
-        write(seen, 0, before);
-        write(seen, 1, NONE);
-        return 0;
+    if !pair::is_seen(second::STATE, this, || was_seen(&ctx)) {
+        pair::stand_in(second::STATE, this);
+        // SAFETY: the programs have the same context. It does not come back, unless the array were empty, which the loader has filled.
+        unsafe { STATE_PROGRAM.tail_call(&ctx, 0) };
     }
-    let doubted = Seen { arc: this.arc | DOUBTFUL, ..this };
-    if (last == doubted || before == doubted) && was_seen(&ctx) {
-        write(seen, 0, NONE);
-        write(seen, 1, NONE);
-        return 0;
-    }
-    // SAFETY: this CPU's own entry.
-    unsafe { (*stats).nested[second::STATE] += 1 }
-    on_transition(&ctx);
     0
 }
 
-/// In a token's [`Seen::arc`]: another transition has passed since.
-const DOUBTFUL: u64 = 1 << 16;
-
-/// No token.
-const NONE: Seen = Seen { sk: 0, arc: 0 };
-
-/// The token of the transition that passes the hook.
+/// Stands for the transition that passes the hook.
 #[inline(always)]
-fn passing(ctx: &BtfTracePointContext) -> Seen {
+fn passing(ctx: &BtfTracePointContext) -> Token {
     let sk: *const u8 = ctx.arg(0);
     let from: i32 = ctx.arg(1);
     let to: i32 = ctx.arg(2);
-    Seen { sk: sk as u64, arc: u64::from(from as u8) | (u64::from(to as u8) << 8) }
-}
-
-/// Read a token; what interrupts this may write it.
-#[inline(always)]
-fn read(seen: *const [Seen; 2], at: usize) -> Seen {
-    let token = seen.cast::<Seen>().wrapping_add(at);
-    // SAFETY: `at` is 0 or 1.
-    unsafe { Seen { sk: read_volatile(&raw const (*token).sk), arc: read_volatile(&raw const (*token).arc) } }
-}
-
-/// Write it.
-#[inline(always)]
-fn write(seen: *mut [Seen; 2], at: usize, token: Seen) {
-    let to = seen.cast::<Seen>().wrapping_add(at);
-    // SAFETY: as above.
-    unsafe {
-        write_volatile(&raw mut (*to).sk, token.sk);
-        write_volatile(&raw mut (*to).arc, token.arc);
-    }
+    Token { sk: sk as u64, what: u64::from(from as u8) | (u64::from(to as u8) << 8) }
 }
 
 /// Has the socket's data this transition as its last? A socket without any: nothing speaks against the token.

@@ -78,8 +78,13 @@ impl Tracer {
     }
 
     /// End it as Ctrl-C does; its connections and all of its output.
-    fn stop(mut self) -> (Vec<Conn>, Vec<Value>) {
+    fn stop(self) -> (Vec<Conn>, Vec<Value>) {
         self.running.signal(libc::SIGINT);
+        self.ended()
+    }
+
+    /// The same of one that ends already: a second Ctrl-C would cut its end short.
+    fn ended(mut self) -> (Vec<Conn>, Vec<Value>) {
         let status = self.running.wait();
         assert!(status.success(), "{status}: {}", self.errors());
         assert_eq!(replay("conns", &self.path("rec")), fs::read_to_string(self.path("out")).expect("written"));
@@ -259,7 +264,7 @@ fn a_run_that_ends_right_after_a_loss_is_put_right_too() {
         tracer.running.signal(libc::SIGINT);
     });
     let open = open_in_kernel(&ns);
-    let (connections, _) = tracer.stop();
+    let (connections, _) = tracer.ended();
     over_unseen(of(&connections, &client), "SYN_SENT ESTABLISHED TIME_WAIT", "fin", "");
     over_unseen(of(&connections, &server), "SYN_RECV ESTABLISHED CLOSE", "", "");
     let open: BTreeSet<_> = open.into_iter().map(|(l, r, state)| (l, r, state.to_owned())).collect();

@@ -204,7 +204,7 @@ fn start_under_churn() {
     let (stop, started) = (AtomicBool::new(false), AtomicBool::new(false));
     let after_start = Mutex::new(HashSet::new());
     let run = std::thread::scope(|scope| {
-        scope.spawn(|| {
+        let churn = scope.spawn(|| {
             while !stop.load(Ordering::Relaxed) {
                 let client = Sock::new(&ns, addr);
                 if started.load(Ordering::SeqCst) {
@@ -219,6 +219,7 @@ fn start_under_churn() {
         started.store(true, Ordering::SeqCst);
         wait_until("churn", || after_start.lock().expect("no panic while locked").len() >= 100);
         stop.store(true, Ordering::Relaxed);
+        churn.join().expect("no panic");
         wait_until("connections to end", || {
             ns.rows().iter().all(|r| r.2 == 10 || r.2 == 6 || (r.2 == ESTABLISHED))
                 && ns.rows().iter().filter(|r| r.2 == ESTABLISHED).count() == 2 * held.len()

@@ -78,9 +78,21 @@ const fn exits(program: &'static str, names: &'static [&'static str]) -> Part {
     Part { program, hook: Hook::Exits(names), hot: true, second: None }
 }
 
-/// The same with a second program behind it.
-const fn with_second(part: Part, second: Second) -> Part {
-    Part { second: Some(second), ..part }
+/// A tracepoint with a second program behind the first: `pair!(tp("program", "tracepoint"), NUMBER)`.
+macro_rules! pair {
+    ($kind:ident($program:literal, $name:literal), $number:ident) => {
+        pair!($kind($program, $name), $number, None)
+    };
+    ($kind:ident($program:literal, $name:literal), $number:ident, $jumps_by:expr) => {
+        Part {
+            second: Some(Second {
+                program: concat!($program, "_nested"),
+                number: second::$number,
+                jumps_by: $jumps_by,
+            }),
+            ..$kind($program, $name)
+        }
+    };
 }
 
 const fn entry(program: &'static str, name: &'static str) -> Part {
@@ -172,26 +184,43 @@ pub(super) const CONNECTIONS: &[Wanted] = &[
             core(Tier::Tracepoint, &[hot("sys_exit", "sys_exit")]),
         ],
     ),
-    connection("destroy", true, &[core(Tier::Tracepoint, &[tp("tcp_destroy_sock", "tcp_destroy_sock")])]),
-    connection("reset_sent", false, &[core(Tier::Tracepoint, &[tp("tcp_send_reset", "tcp_send_reset")])]),
-    connection("reset_received", false, &[core(Tier::Tracepoint, &[tp("tcp_receive_reset", "tcp_receive_reset")])]),
-    connection("retransmit", false, &[core(Tier::Tracepoint, &[tp("tcp_retransmit_skb", "tcp_retransmit_skb")])]),
+    connection(
+        "destroy",
+        true,
+        &[core(Tier::Tracepoint, &[pair!(tp("tcp_destroy_sock", "tcp_destroy_sock"), DESTROY)])],
+    ),
+    connection(
+        "reset_sent",
+        false,
+        &[core(Tier::Tracepoint, &[pair!(tp("tcp_send_reset", "tcp_send_reset"), SEND_RESET)])],
+    ),
+    connection(
+        "reset_received",
+        false,
+        &[core(Tier::Tracepoint, &[pair!(tp("tcp_receive_reset", "tcp_receive_reset"), RECEIVE_RESET)])],
+    ),
+    connection(
+        "retransmit",
+        false,
+        &[core(Tier::Tracepoint, &[pair!(tp("tcp_retransmit_skb", "tcp_retransmit_skb"), RETRANSMIT)])],
+    ),
     connection(
         "synack_retransmit",
         true,
         &[core(Tier::Tracepoint, &[tp("tcp_retransmit_synack", "tcp_retransmit_synack")])],
     ),
-    connection("error", false, &[core(Tier::Tracepoint, &[tp("inet_sk_error_report", "inet_sk_error_report")])]),
+    connection(
+        "error",
+        false,
+        &[core(Tier::Tracepoint, &[pair!(tp("inet_sk_error_report", "inet_sk_error_report"), ERROR)])],
+    ),
     Wanted {
         name: "state",
         required: true,
         listeners: true,
         candidates: &[core(
             Tier::Tracepoint,
-            &[with_second(
-                tp("inet_sock_set_state", "inet_sock_set_state"),
-                Second { program: "inet_sock_set_state_nested", number: second::STATE },
-            )],
+            &[pair!(tp("inet_sock_set_state", "inet_sock_set_state"), STATE, Some("STATE_PROGRAM"))],
         )],
         exact_by_tracepoint: true,
         counters: None,
@@ -206,10 +235,7 @@ const HASHDANCE: &str = "inet_csk_complete_hashdance";
 const SYN_RECV: [&str; 2] = ["tcp_v4_syn_recv_sock", "tcp_v6_syn_recv_sock"];
 const COOKIE: [&str; 2] = ["cookie_v4_init_sequence", "cookie_v6_init_sequence"];
 
-const MARKS: Part = with_second(
-    hot("state_marks", "inet_sock_set_state"),
-    Second { program: "state_marks_nested", number: second::MARKS },
-);
+const MARKS: Part = pair!(hot("state_marks", "inet_sock_set_state"), MARKS);
 
 /// All four serve half-open requests and TIME_WAIT.
 const TIMERS: &[Part] = &[
@@ -221,7 +247,7 @@ const TIMERS: &[Part] = &[
 ];
 
 /// Both tell how a connection came into an accept queue.
-const CHILDREN: &[Part] = &[MARKS, hot("sk_data_ready", "sk_data_ready")];
+const CHILDREN: &[Part] = &[MARKS, pair!(hot("sk_data_ready", "sk_data_ready"), READY)];
 
 /// Everything about queues, in the order of attachment: what ends comes before what begins, and a function's return before its
 /// entry, so that nothing is begun and never ended.
@@ -251,7 +277,7 @@ pub(super) const QUEUES: &[Wanted] = &[
                 ret("syn_recv_v6_exit", SYN_RECV[1]),
                 probe("syn_recv_v6", SYN_RECV[1]),
             ]),
-            tracepoint(&[Need::ListenOverflow], &[hot("kfree_skb", "kfree_skb")]),
+            tracepoint(&[Need::ListenOverflow], &[pair!(hot("kfree_skb", "kfree_skb"), DROPPED)]),
         ],
     ),
     queue(

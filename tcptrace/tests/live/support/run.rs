@@ -156,7 +156,8 @@ impl Run {
         assert!(!self.stderr.contains("panicked") && !self.stderr.contains("RUST_BACKTRACE"), "{}", self.stderr);
         assert_eq!(self.lines.first().map(|l| &l["type"]), Some(&"start".into()), "{}", brief(&self.text));
         assert_eq!(self.lines.last().map(|l| &l["type"]), Some(&"summary".into()), "{}", brief(&self.text));
-        assert_eq!(self.of_type("loss").count(), 0, "{}", brief(&self.text));
+        let losses: Vec<_> = self.of_type("loss").collect();
+        assert!(losses.is_empty(), "{losses:?}");
         assert_eq!(self.lines.last().expect("not empty")["lost"], 0, "{}", brief(&self.text));
         let mut last: HashMap<u64, &Value> = HashMap::new();
         for t in self.of_type("transition") {
