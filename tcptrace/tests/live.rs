@@ -21,6 +21,8 @@ mod listeners;
 mod open;
 #[path = "live/options.rs"]
 mod options;
+#[path = "live/pairs.rs"]
+mod pairs;
 #[path = "live/process.rs"]
 mod process;
 #[path = "live/queues/accept_wait.rs"]

@@ -72,6 +72,8 @@ pub struct Settings {
     pub max_listeners: u32,
     /// Connections in accept queues that there is room for.
     pub max_waiting: u32,
+    /// Of each pair of programs let the second alone see what passes, which is there for what the first must skip. For tests.
+    pub seconds_only: bool,
 }
 
 impl Default for Settings {
@@ -87,6 +89,7 @@ impl Default for Settings {
             request_rate: 20_000,
             max_listeners: MAX_LISTENERS,
             max_waiting: MAX_WAITING,
+            seconds_only: false,
         }
     }
 }
@@ -178,8 +181,7 @@ pub fn load(resolved: &Resolved, types: Types, settings: &Settings) -> Result<(L
     let values = Values::default();
     let mut opener = Opener::new(&btf, &values, &sizes);
     let mut objects = Objects::default();
-    let mut attacher =
-        Attacher::new(&mut objects, &mut opener, &mut globals, &btf, &resolved.prototypes, settings.tier);
+    let mut attacher = Attacher::new(&mut objects, &mut opener, &mut globals, &btf, &resolved.prototypes, settings);
     // Before the programs that make timelines; what happens meanwhile is nobody's, because there are no rings yet.
     let mut queues = attacher.queues(settings.queues != Queues::IfCheap)?;
     if settings.queues == Queues::IfCheap {

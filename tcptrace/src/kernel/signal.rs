@@ -10,6 +10,7 @@ use aya::{
 
 use super::{
     Error,
+    load::Settings,
     objects::{Globals, Object, Objects, Opener},
     prototypes::Prototypes,
 };
@@ -186,8 +187,7 @@ pub(super) struct Attacher<'a, 'o> {
     pub globals: &'a mut Globals,
     pub btf: &'a Btf,
     pub prototypes: &'a Prototypes,
-    /// None of a better tier.
-    pub tier: Tier,
+    pub settings: &'a Settings,
     attached: Vec<(Object, &'static str)>,
     /// What keeps each of them attached.
     links: Links,
@@ -202,10 +202,10 @@ impl<'a, 'o> Attacher<'a, 'o> {
         globals: &'a mut Globals,
         btf: &'a Btf,
         prototypes: &'a Prototypes,
-        tier: Tier,
+        settings: &'a Settings,
     ) -> Self {
         let (links, refused) = (Links::default(), HashMap::new());
-        Self { objects, opener, globals, btf, prototypes, tier, attached: Vec::new(), links, refused }
+        Self { objects, opener, globals, btf, prototypes, settings, attached: Vec::new(), links, refused }
     }
 
     /// Dropping these detaches all programs.
@@ -303,7 +303,12 @@ impl<'a, 'o> Attacher<'a, 'o> {
             self.objects.let_jump(object, map, part.program)?;
         }
         Ok(match self.part(object, Part { program: second.program, ..part })? {
-            Ok(()) => Some(second),
+            Ok(()) => {
+                if self.settings.seconds_only {
+                    self.links.0.retain(|held| held.program != (object, part.program));
+                }
+                Some(second)
+            }
             Err(reason) => {
                 signal.refused.push((format!("a second tp_btf:{}", part.hook.target()), reason));
                 None
@@ -334,8 +339,8 @@ impl<'a, 'o> Attacher<'a, 'o> {
 
     /// All of a candidate's programs or none; why not.
     fn candidate(&mut self, candidate: &Candidate) -> Result<Result<(), String>, Error> {
-        if candidate.tier < self.tier {
-            return Ok(Err(format!("passed over by --tier {}", self.tier)));
+        if candidate.tier < self.settings.tier {
+            return Ok(Err(format!("passed over by --tier {}", self.settings.tier)));
         }
         if let Some(need) = candidate.needs.iter().find(|need| !need.is_met(self.globals)) {
             return Ok(Err(need.reason()));
@@ -359,10 +364,10 @@ impl<'a, 'o> Attacher<'a, 'o> {
             }
         }
         self.objects.open(candidate.object, self.globals, self.opener)?;
-        let before = self.attached.len();
+        let (before, links) = (self.attached.len(), self.links.0.len());
         for part in candidate.parts {
             if let Err(reason) = self.part(candidate.object, *part)? {
-                self.links.0.truncate(before);
+                self.links.0.truncate(links);
                 for (object, program) in self.attached.drain(before..) {
                     unload(self.objects.program_mut(object, program)?);
                 }

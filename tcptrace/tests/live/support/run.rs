@@ -76,7 +76,7 @@ pub struct Run {
 
 impl Run {
     /// What `trace ARGS` and `conns` make of a recording.
-    pub(super) fn of_recording(args: &[&str], dir: TempDir, recording: PathBuf) -> Self {
+    pub fn of_recording(args: &[&str], dir: TempDir, recording: PathBuf) -> Self {
         let output = process::run(tcptrace().args(["trace", "--json", "--from"]).arg(&recording).args(args));
         let [text, stderr] = [output.stdout, output.stderr].map(|text| String::from_utf8(text).expect("UTF-8"));
         Self::new(text, stderr, dir, recording)

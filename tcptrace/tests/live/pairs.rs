@@ -1,0 +1,148 @@
+//! Second programs, which take what the first must skip: with these taken away they tell the same.
+
+use std::{path::Path, sync::mpsc, thread::JoinHandle};
+
+use serde_json::Value;
+use tcptrace::{
+    frame::fact,
+    kernel::{
+        load::{KernelFilter, Queues, Settings},
+        signal::Tier,
+    },
+    pipeline::{Recorded, Stop, Tape, record},
+    source::live::{Live, RELAXED},
+};
+use tokio::sync::oneshot;
+
+use crate::support::{
+    netns::Netns,
+    run::Run,
+    segment::flag::{ACK, SYN},
+    socket::{Pair, Sock, close_in_order, local, pair},
+    tracer::{Tracer, tier},
+    tun::{Tun, at},
+};
+
+/// `record` in this process, with second programs alone.
+struct Seconds {
+    stop: oneshot::Sender<()>,
+    thread: JoinHandle<Recorded>,
+}
+
+struct Asked(Option<oneshot::Receiver<()>>);
+
+impl Stop for Asked {
+    async fn wanted(&mut self) {
+        match &mut self.0 {
+            Some(asked) => asked.await.expect("asked before it goes"),
+            None => std::future::pending().await,
+        }
+        self.0 = None;
+    }
+}
+
+impl Seconds {
+    /// Returns when nothing that happens from now on is missed.
+    fn start(ns: &Netns, tier: Tier, file: &Path) -> Self {
+        let settings = Settings {
+            filter: KernelFilter { netns: vec![ns.inum() as u32], ..KernelFilter::default() },
+            period: RELAXED,
+            tier,
+            queues: Queues::Requests,
+            seconds_only: true,
+            ..Settings::default()
+        };
+        let (file, (stop, asked), (ready, wait)) = (file.to_owned(), oneshot::channel(), mpsc::channel());
+        let thread = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+            runtime.block_on(async {
+                let mut source = Live::start(&settings, fact::Start::default()).expect("a kernel that can");
+                ready.send(()).expect("somebody waits");
+                let tape = Tape::create(&file).expect("a temporary directory");
+                record(&mut source, tape, &mut Asked(Some(asked))).await.expect("room for the recording")
+            })
+        });
+        wait.recv().expect("it starts");
+        Self { stop, thread }
+    }
+
+    fn stop(self) -> Recorded {
+        self.stop.send(()).expect("it runs");
+        self.thread.join().expect("no panic")
+    }
+}
+
+/// Passes every hook that has two programs.
+fn traffic(ns: &Netns, tun: &Tun) {
+    let closes = pair(ns, local(7951));
+    close_in_order(closes.client, closes.server);
+    let Pair { listener: _listener, client, server } = pair(ns, local(7952));
+    client.linger_zero();
+    client.close();
+    server.wait_state(7);
+    server.close();
+    Sock::new(ns, local(7953)).connect(local(7953)).expect_err("nobody listens");
+    let mut peer = tun.peer(7954);
+    let client = Sock::new(ns, peer.addr());
+    client.start_connect(peer.addr());
+    peer.lose(SYN);
+    peer.accept();
+    client.finish_connect().expect("open");
+    client.linger_zero();
+    client.close();
+    let listener = Sock::listen(ns, at(7955), 0);
+    let mut peers = [40951, 40952].map(|port| tun.half_open(port, 7955));
+    peers.iter_mut().for_each(|peer| peer.send(ACK, b""));
+    let server = listener.accept();
+    server.linger_zero();
+    server.close();
+    listener.close();
+    ns.quiet();
+}
+
+/// What the lines of a trace say, but for times and numbers, in an order of its own: that of CPUs is none.
+fn said(run: &Run) -> Vec<String> {
+    const FIELDS: [&str; 13] = [
+        "type",
+        "lport",
+        "rport",
+        "role",
+        "from",
+        "to",
+        "kernel",
+        "errno",
+        "end",
+        "outcome",
+        "detail",
+        "state",
+        "closed_by",
+    ];
+    let brief = |line: &Value| FIELDS.map(|field| line[field].to_string()).join(" ");
+    let told = |line: &&Value| !["start", "summary"].contains(&line["type"].as_str().expect("a type"));
+    let mut said: Vec<_> =
+        run.lines.iter().filter(told).map(brief).chain(run.conns.iter().map(|c| brief(&c.0))).collect();
+    said.sort_unstable();
+    said
+}
+
+#[test]
+fn second_programs_tell_what_the_first_would() {
+    let ns = Netns::new();
+    let tun = Tun::new(&ns);
+    let tracer = Tracer::start_with(&[&ns], &["--requests"]);
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let file = dir.path().join("seconds.rec");
+    let best = match tier().as_str() {
+        "kprobe" => Tier::Kprobe,
+        "tracepoint" => Tier::Tracepoint,
+        _ => Tier::default(),
+    };
+    let seconds = Seconds::start(&ns, best, &file);
+    traffic(&ns, &tun);
+    let recorded = seconds.stop();
+    let first = tracer.stop();
+    assert_eq!(recorded.lost, 0);
+    let second = Run::of_recording(&["--requests"], dir, file);
+    assert!(first.lines.len() > 30, "{}", first.text);
+    assert_eq!(said(&second), said(&first));
+}
