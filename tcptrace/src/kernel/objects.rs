@@ -11,6 +11,7 @@ use aya::{
     maps::{Map, MapData, ProgramArray},
     programs::Program,
 };
+use rustix::thread::UnshareFlags;
 use tcptrace_common::settings::{Filter, Sides, Syscalls};
 use zerocopy::IntoBytes as _;
 
@@ -81,8 +82,7 @@ pub(super) struct Globals {
 /// The globals that each object was opened with.
 pub(super) type Values = [OnceCell<Globals>; Object::COUNT];
 
-/// Opens objects. aya parses the kernel's BTF for each loader that is made, which takes longer than all the rest: there is one, and
-/// the values that it refers to outlive it.
+/// Opens objects, by one loader. The values that it refers to outlive it.
 pub(super) struct Opener<'a> {
     loader: EbpfLoader<'a>,
     values: &'a Values,
@@ -91,7 +91,7 @@ pub(super) struct Opener<'a> {
 impl<'a> Opener<'a> {
     /// `sizes` of maps that differ from the objects' own, by name, the same in every object.
     pub fn new(btf: &'a Btf, values: &'a Values, sizes: &[(&'a str, u32)]) -> Self {
-        let mut loader = EbpfLoader::new();
+        let mut loader = loader();
         loader.btf(Some(btf));
         for &(map, entries) in sizes {
             loader.map_max_entries(map, entries);
@@ -121,6 +121,25 @@ impl<'a> Opener<'a> {
             .map_err(|what| Error::load("writing offsets into the kernel programs", std::io::Error::other(what)))?;
         self.loader.load(filled.bytes()).map_err(|e| Error::load("making the kernel programs' maps", e))
     }
+}
+
+/// A loader without type information. aya reads all of the kernel's for each new one, a tenth of the time that a tracer takes to
+/// start, whatever it is given later; without a message it does without where the file is not to be found. So the loader is made in a
+/// thread for which it is not. Where that is not permitted it only takes longer.
+fn loader<'a>() -> EbpfLoader<'a> {
+    /// Has no such file below it.
+    const ELSEWHERE: &str = "/proc/self/fdinfo";
+    let make = || {
+        // SAFETY: the thread gets a root directory of its own, and shares all else as before.
+        if unsafe { rustix::thread::unshare_unsafe(UnshareFlags::FS) }.is_ok() {
+            let _ = rustix::process::chroot(ELSEWHERE);
+        }
+        EbpfLoader::new()
+    };
+    std::thread::scope(|scope| match std::thread::Builder::new().spawn_scoped(scope, make) {
+        Ok(thread) => thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+        Err(_) => EbpfLoader::new(),
+    })
 }
 
 /// Objects that were opened.

@@ -387,7 +387,7 @@ impl<'a, 'o> Attacher<'a, 'o> {
             Ok((link, probe)) => {
                 let program = (object, part.program);
                 self.attached.push(program);
-                self.links.0.push(Held { program, link, probe });
+                self.links.0.push(Held { program, link, kind: part.hook.kind(), probe });
                 Ok(())
             }
             Err(error) => {
@@ -427,13 +427,15 @@ type Link = Box<dyn Send>;
 
 /// The links of all attached programs; dropping them detaches these.
 ///
-/// Each kprobe waits for the kernel's grace periods when it goes, a tenth of a second: all at once wait for the same ones.
+/// Each kprobe waits for the kernel's grace periods when it goes, a tenth of a second: all at once wait for the same ones. The others
+/// take a lock that they would only spin for.
 #[derive(Default)]
 pub(super) struct Links(Vec<Held>);
 
 struct Held {
     program: (Object, &'static str),
     link: Link,
+    kind: Tier,
     /// Of a kprobe, where the kernel counts what it misses.
     probe: Option<OwnedFd>,
 }
@@ -450,10 +452,12 @@ impl Links {
 impl Drop for Links {
     fn drop(&mut self) {
         std::thread::scope(|scope| {
-            for Held { link, probe, .. } in self.0.drain(..) {
+            let (kprobes, others): (Vec<_>, Vec<_>) = self.0.drain(..).partition(|held| held.kind == Tier::Kprobe);
+            for Held { link, probe, .. } in kprobes {
                 // Where there can be no thread, the link goes with the closure, now.
                 let _ = std::thread::Builder::new().spawn_scoped(scope, move || drop((probe, link)));
             }
+            drop(others);
         });
     }
 }
