@@ -141,9 +141,8 @@ pub struct CpuStats {
     pub storage: [u64; program::COUNT],
     /// Entries of `LISTENERS` and `WAITING` that could not be made, by program.
     pub map_full: [u64; program::COUNT],
-    /// Of each pair of programs, the last events that the first saw on this CPU and the second has not passed yet, the latest first; and
-    /// the one that the first is to see in the second's place.
-    pub tokens: [[Token; 3]; second::COUNT],
+    /// Of each pair of programs, the last events that the first saw on this CPU and the second has not passed yet, the latest first.
+    pub tokens: [[Token; 2]; second::COUNT],
     /// Events that second programs took because they interrupted the first ([`second`]).
     pub nested: [u64; second::COUNT],
 }

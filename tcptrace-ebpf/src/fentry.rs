@@ -17,6 +17,7 @@ mod queue;
 mod scratch;
 #[expect(dead_code, reason = "the other objects use the rest")]
 mod sock;
+mod trusted;
 
 use aya_ebpf::{
     EbpfContext as _,
@@ -27,19 +28,19 @@ use tcptrace_common::queue::outcome;
 
 use crate::{
     maps::{COOKIE_SOCK_ARGS, HASH_ADD_TELLS},
-    memory::Typed,
     queue::{accept_queue, half_open, syn, time_wait},
+    trusted::Trusted,
 };
 
 #[fentry(function = "tcp_conn_request")]
 fn conn_request(ctx: FEntryContext) -> i32 {
-    syn::arrived::<Typed>(ctx.arg(2));
+    syn::arrived::<Trusted>(ctx.arg(2));
     0
 }
 
 #[fexit(function = "tcp_conn_request")]
 fn conn_request_exit(ctx: FExitContext) -> i32 {
-    syn::handled::<Typed>(ctx.arg(2), ctx.arg(3));
+    syn::handled::<Trusted>(ctx.arg(2), ctx.arg(3));
     0
 }
 
@@ -58,14 +59,14 @@ fn cookie_v6(_: FEntryContext) -> i32 {
 #[fexit(function = "inet_csk_reqsk_queue_hash_add")]
 fn hash_add_exit(ctx: FExitContext) -> i32 {
     let added = HASH_ADD_TELLS.load() == 0 || ctx.ret::<u64>().is_ok_and(|added| added & 0xff != 0);
-    half_open::hash_added::<Typed>(ctx.arg(0), ctx.arg(1), added);
+    half_open::hash_added::<Trusted>(ctx.arg(0), ctx.arg(1), added);
     0
 }
 
 #[fexit(function = "__inet_csk_reqsk_queue_drop")]
 fn queue_drop_exit(ctx: FExitContext) -> i32 {
     if ctx.ret::<u64>().is_ok_and(|unlinked| unlinked & 0xff != 0) {
-        half_open::dropped::<Typed>(ctx.arg(0), ctx.arg(1), ctx.arg::<u64>(2) & 0xff != 0);
+        half_open::dropped::<Trusted>(ctx.arg(0), ctx.arg(1), ctx.arg::<u64>(2) & 0xff != 0);
     } else {
         half_open::not_dropped();
     }
@@ -74,14 +75,14 @@ fn queue_drop_exit(ctx: FExitContext) -> i32 {
 
 #[fentry(function = "tcp_req_err")]
 fn req_err(ctx: FEntryContext) -> i32 {
-    half_open::icmp_error::<Typed>(ctx.arg(0), ctx.arg::<u64>(1) as u32, ctx.arg::<u64>(2) & 0xff != 0);
+    half_open::icmp_error::<Trusted>(ctx.arg(0), ctx.arg::<u64>(1) as u32, ctx.arg::<u64>(2) & 0xff != 0);
     0
 }
 
 #[fexit(function = "tcp_check_req")]
 fn check_req_exit(ctx: FExitContext) -> i32 {
     if ctx.ret::<u64>() == Ok(0) {
-        half_open::not_taken::<Typed>(ctx.arg(0), ctx.arg(4));
+        half_open::not_taken::<Trusted>(ctx.arg(0), ctx.arg(4));
     }
     0
 }
@@ -89,14 +90,14 @@ fn check_req_exit(ctx: FExitContext) -> i32 {
 #[fexit(function = "inet_reqsk_clone")]
 fn clone_exit(ctx: FExitContext) -> i32 {
     if ctx.ret::<u64>().is_ok_and(|clone| clone != 0) {
-        half_open::migrated::<Typed>(ctx.arg(0), ctx.arg(1));
+        half_open::migrated::<Trusted>(ctx.arg(0), ctx.arg(1));
     }
     0
 }
 
 #[fentry(function = "inet_csk_complete_hashdance")]
 fn hashdance(ctx: FEntryContext) -> i32 {
-    accept_queue::hashdance::<Typed>(ctx.arg(0), ctx.arg(2));
+    accept_queue::hashdance::<Trusted>(ctx.arg(0), ctx.arg(2));
     0
 }
 
@@ -107,7 +108,7 @@ fn hashdance_exit(ctx: FExitContext) -> i32 {
         return 0;
     }
     let child: *const u8 = ctx.arg(1);
-    if let Some(s) = accept_queue::hashdanced::<Typed>(ctx.arg(0), child) {
+    if let Some(s) = accept_queue::hashdanced::<Trusted>(ctx.arg(0), child) {
         accept_queue::tell(s, sock::cookie(child));
     }
     0
@@ -120,7 +121,7 @@ fn cookie_child_exit(ctx: FExitContext) -> i32 {
     if child.is_null() {
         return 0;
     }
-    if let Some(s) = accept_queue::cookie_child::<Typed, Typed>(ctx.arg(0), child) {
+    if let Some(s) = accept_queue::cookie_child::<Trusted, Trusted>(ctx.arg(0), child) {
         accept_queue::tell(s, sock::cookie(child));
     }
     0
@@ -149,7 +150,7 @@ fn word<const AT: i32>(ctx: &FExitContext) -> *const u8 {
 fn fast_open_exit(ctx: FExitContext) -> i32 {
     let child: *const u8 = ctx.arg(5);
     if !child.is_null() {
-        accept_queue::fast_opened::<Typed>(ctx.arg(0), ctx.arg(2), child);
+        accept_queue::fast_opened::<Trusted>(ctx.arg(0), ctx.arg(2), child);
     }
     0
 }
@@ -157,7 +158,7 @@ fn fast_open_exit(ctx: FExitContext) -> i32 {
 #[fexit(function = "tcp_v4_syn_recv_sock")]
 fn syn_recv_v4_exit(ctx: FExitContext) -> i32 {
     if ctx.ret::<u64>() == Ok(0) {
-        accept_queue::refused::<Typed>(ctx.arg(0), ctx.arg(2));
+        accept_queue::refused::<Trusted>(ctx.arg(0), ctx.arg(2));
     }
     0
 }
@@ -165,21 +166,21 @@ fn syn_recv_v4_exit(ctx: FExitContext) -> i32 {
 #[fexit(function = "tcp_v6_syn_recv_sock")]
 fn syn_recv_v6_exit(ctx: FExitContext) -> i32 {
     let req: *const u8 = ctx.arg(2);
-    if ctx.ret::<u64>() == Ok(0) && !accept_queue::is_v4::<Typed>(req) {
-        accept_queue::refused::<Typed>(ctx.arg(0), req);
+    if ctx.ret::<u64>() == Ok(0) && !accept_queue::is_v4::<Trusted>(req) {
+        accept_queue::refused::<Trusted>(ctx.arg(0), req);
     }
     0
 }
 
 #[fentry(function = "tcp_time_wait")]
 fn time_wait(ctx: FEntryContext) -> i32 {
-    time_wait::begins::<Typed>(ctx.arg(0), ctx.arg::<i32>(1) as u8);
+    time_wait::begins::<Trusted>(ctx.arg(0), ctx.arg::<i32>(1) as u8);
     0
 }
 
 #[fentry(function = "inet_twsk_kill")]
 fn time_wait_kill(ctx: FEntryContext) -> i32 {
-    time_wait::killed::<Typed>(ctx.arg(0));
+    time_wait::killed::<Trusted>(ctx.arg(0));
     0
 }
 

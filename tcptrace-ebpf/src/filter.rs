@@ -9,7 +9,7 @@ use tcptrace_common::{
 
 use crate::{
     maps::{ADDRS_V4, ADDRS_V6, FILTER, NETNS, PIDS, PORTS, SIDES},
-    memory::{self, Memory, Typed},
+    memory::{Memory, Typed},
     place::{Place, off},
 };
 
@@ -27,8 +27,8 @@ fn in_netns_by<M: Memory>(sk: *const u8) -> bool {
     unsafe {
         match FILTER.load().netns {
             0 => true,
-            Filter::SEVERAL => NETNS.get(memory::netns::<M>(sk)).is_some(),
-            only => memory::netns::<M>(sk) == only,
+            Filter::SEVERAL => NETNS.get(M::netns(sk)).is_some(),
+            only => M::netns(sk) == only,
         }
     }
 }

@@ -4,7 +4,7 @@ use aya_ebpf::{
     Global,
     btf_maps::{ArrayOfMaps, RingBuf, SkStorage},
     macros::{btf_map, map},
-    maps::{Array, HashMap, LpmTrie, PerCpuArray, PerCpuHashMap, ProgramArray},
+    maps::{Array, HashMap, LpmTrie, PerCpuArray, PerCpuHashMap},
 };
 use tcptrace_common::{
     queue::ListenerEntry,
@@ -19,10 +19,6 @@ pub static RINGS: ArrayOfMaps<RingBuf<Head, 4096>, 1> = ArrayOfMaps::new();
 /// What was lost, per program ([`tcptrace_common::settings::program`]) and CPU.
 #[map]
 pub static STATS: PerCpuArray<CpuStats> = PerCpuArray::with_max_entries(1, 0);
-
-/// The first program on transitions, into which the second jumps.
-#[map]
-pub static STATE_PROGRAM: ProgramArray = ProgramArray::with_max_entries(1, 0);
 
 /// Direct-mapped cache of per-socket data, indexed by the low bits of the cookie (see `per_socket`).
 #[map]

@@ -21,6 +21,20 @@ pub trait Memory {
     /// A request as a `tcp_request_sock`; null if it is none.
     fn tcp_request(req: *const u8) -> *const u8;
 
+    /// Load a field of the network namespace of anything that starts with a `sock_common`.
+    #[inline(always)]
+    unsafe fn of_net<T: Copy + Default>(sk: *const u8, place: impl Place) -> T {
+        // SAFETY: the caller's; `skc_net` is set for a socket's whole life.
+        unsafe { Probed::ld(Probed::ld::<u64>(sk, off!(net)) as *const u8, place) }
+    }
+
+    /// Number of its network namespace.
+    #[inline(always)]
+    unsafe fn netns(sk: *const u8) -> u32 {
+        // SAFETY: the caller's.
+        unsafe { Self::of_net(sk, off!(net_inum)) }
+    }
+
     /// Load a `T`, or `default` where the kernel has no such field.
     #[inline(always)]
     unsafe fn ld_or<T: Copy + Default>(base: *const u8, place: impl Place, default: T) -> T {
@@ -43,7 +57,7 @@ pub trait Memory {
     }
 }
 
-/// Pointers whose type the verifier knows: arguments of fentry, fexit and tp_btf programs. Direct loads.
+/// Pointers whose type the verifier knows, as helpers return them. Direct loads.
 pub struct Typed;
 
 /// Bare addresses: arguments of kprobes, what a timer belongs to, what a map kept. Checked reads; cookies can be read, not made.
@@ -68,8 +82,13 @@ impl Memory for Typed {
 
     #[inline(always)]
     fn tcp_request(req: *const u8) -> *const u8 {
-        // SAFETY: a typed pointer to something that starts with a `sock_common`.
-        unsafe { h::bpf_skc_to_tcp_request_sock(req.cast_mut().cast()).cast_const().cast() }
+        sock::tcp_request(req)
+    }
+
+    #[inline(always)]
+    unsafe fn of_net<T: Copy + Default>(sk: *const u8, place: impl Place) -> T {
+        // SAFETY: the caller's; `skc_net` is set for a socket's whole life.
+        unsafe { sock::ld(sock::ld::<*const u8>(sk, off!(net)), place) }
     }
 }
 
@@ -115,20 +134,6 @@ impl Memory for Probed {
     }
 }
 
-/// The network namespace of anything that starts with a `sock_common`.
-#[inline(always)]
-pub unsafe fn net<M: Memory>(sk: *const u8) -> *const u8 {
-    // SAFETY: the caller's; `skc_net` is set for a socket's whole life.
-    unsafe { M::ld::<u64>(sk, off!(net)) as *const u8 }
-}
-
-/// Number of the socket's network namespace.
-#[inline(always)]
-pub unsafe fn netns<M: Memory>(sk: *const u8) -> u32 {
-    // SAFETY: the caller's.
-    unsafe { M::ld(net::<M>(sk), off!(net_inum)) }
-}
-
 /// Both ends of any kind of socket that starts with a `sock_common`. `lport` is passed in: see [`sock::tuple`].
 #[inline(always)]
 pub unsafe fn tuple<M: Memory>(sk: *const u8, lport: u16, t: *mut Tuple) {
@@ -136,7 +141,7 @@ pub unsafe fn tuple<M: Memory>(sk: *const u8, lport: u16, t: *mut Tuple) {
     unsafe {
         let family: u16 = M::ld(sk, off!(family));
         (*t).family = family;
-        (*t).netns = netns::<M>(sk);
+        (*t).netns = M::netns(sk);
         (*t).lport = lport;
         (*t).rport = u16::from_be(M::ld(sk, off!(dport)));
         (*t).reserved = [0; 3];

@@ -30,12 +30,6 @@ pub fn first(pair: usize, token: Token, act: impl FnOnce()) {
         write(tokens, 0, Token { what: last.what | DOUBTFUL, ..last });
     }
     act();
-    let own = read(tokens, STAND_IN);
-    if own == token {
-        // The second had this one run in its place, and does not come any more.
-        write(tokens, STAND_IN, NONE);
-        return;
-    }
     write(tokens, 1, read(tokens, 0));
     write(tokens, 0, token);
 }
@@ -64,18 +58,7 @@ pub fn is_seen(pair: usize, token: Token, plausible: impl FnOnce() -> bool) -> b
     false
 }
 
-/// The second is about to jump into the first, which leaves no token then.
-#[inline(always)]
-pub fn stand_in(pair: usize, token: Token) {
-    if let Some(tokens) = tokens(pair) {
-        write(tokens, STAND_IN, token);
-    }
-}
-
-/// Behind the tokens of what the first has seen: that of what it is to see in the second's place.
-const STAND_IN: usize = 2;
-
-type Tokens = *mut [Token; 3];
+type Tokens = *mut [Token; 2];
 
 #[inline(always)]
 fn tokens(pair: usize) -> Option<Tokens> {

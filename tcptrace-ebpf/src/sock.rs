@@ -68,6 +68,13 @@ pub fn tcp(sk: *const u8) -> *const u8 {
     unsafe { h::bpf_skc_to_tcp_sock(sk.cast_mut().cast()).cast_const().cast() }
 }
 
+/// A half-open request as a `tcp_request_sock`; null if it is none.
+#[inline(always)]
+pub fn tcp_request(req: *const u8) -> *const u8 {
+    // SAFETY: a typed pointer to something that starts with a `sock_common`.
+    unsafe { h::bpf_skc_to_tcp_request_sock(req.cast_mut().cast()).cast_const().cast() }
+}
+
 /// `sk_err`, as far as it fits.
 #[inline(always)]
 pub fn err(sk: *const u8) -> u8 {
@@ -104,10 +111,7 @@ pub fn time_wait_full(tp: *const u8) -> bool {
         return false;
     }
     // SAFETY: `skc_net` is set for a socket's whole life.
-    unsafe {
-        let net: *const u8 = ld(tp, off!(net));
-        ld::<u32>(net, off!(tw_count)) > ld::<u32>(net, off!(tw_max))
-    }
+    unsafe { Typed::of_net::<u32>(tp, off!(tw_count)) > Typed::of_net::<u32>(tp, off!(tw_max)) }
 }
 
 /// Both ends of any kind of socket that starts with a `sock_common`. `lport` is passed in: full sockets keep it longer in

@@ -33,16 +33,15 @@ pub unsafe fn current(o: *mut Owner, fd: i32, inode: u64) {
     }
 }
 
-/// Name and start of the task's thread-group leader.
+/// Name and start of the task's thread-group leader. The leader is read without a type: the verifier searches all of the kernel's for
+/// each step from a task that it trusts to another.
 #[inline(always)]
 pub unsafe fn leader(task: *const u8, o: *mut Owner) {
-    // SAFETY: as above.
+    // SAFETY: as above; checked reads.
     unsafe {
-        let leader: *const u8 = ld(task, off!(task_leader));
-        let comm = (&raw mut (*o).comm).cast::<u64>();
-        *comm = ld(leader, off!(task_comm));
-        *comm.add(1) = ld(leader, off!(task_comm) + 8);
-        (*o).started = ld(leader, off!(task_start));
+        let leader = Probed::ld::<u64>(task, off!(task_leader)) as *const u8;
+        (*o).comm = Probed::ld(leader, off!(task_comm));
+        (*o).started = Probed::ld(leader, off!(task_start));
     }
 }
 

@@ -20,7 +20,7 @@ use crate::{
     emit, filter,
     listeners::{self, Listener},
     maps::{REQSK_TIMER, TW_TIMER},
-    memory::{self, Memory, Probed, Typed},
+    memory::{Memory, Probed},
     place::{Place, bits, off},
     queue::{
         accept_queue, half_open,
@@ -30,6 +30,7 @@ use crate::{
     scratch::{Scratch, scratch},
     sock,
     sock::ld,
+    trusted::Trusted,
 };
 
 /// Whose timer it is.
@@ -269,7 +270,7 @@ pub fn child_moves(sk: *const u8, from: u8, to: u8) {
         }
         if to == tcp::CLOSE {
             if (*s).child == sk as u64 {
-                accept_queue::tell(s, Typed::cookie(sk));
+                accept_queue::tell(s, Trusted::cookie(sk));
             }
         } else if to == tcp::ESTABLISHED {
             child_established(s, sk, is_newborn);
@@ -286,10 +287,10 @@ unsafe fn child_established(s: *mut Scratch, sk: *const u8, is_newborn: bool) {
         if (*s).child == sk as u64 {
             Depths::now::<Probed>((*s).listener as *const u8).write(&raw mut (*s).event);
             (*s).listener = 0;
-            accept_queue::tell(s, Typed::cookie(sk));
+            accept_queue::tell(s, Trusted::cookie(sk));
         } else if is_newborn {
             let tp = sock::tcp(sk);
-            if !tp.is_null() && Typed::bits(tp, bits!(syn_fastopen_child)) == 0 {
+            if !tp.is_null() && Trusted::bits(tp, bits!(syn_fastopen_child)) == 0 {
                 (*s).cookie_child = sk as u64;
             }
         }
@@ -308,8 +309,8 @@ pub fn listener_ready(sk: *const u8) {
         (*s).cookie_child = 0;
         (*s).moved_child = 0;
         (*s).newborn = 0;
-        let Some(l) = Listener::of::<Typed>(ACCEPT_QUEUE, sk) else { return };
-        let d = Depths::now::<Typed>(sk);
+        let Some(l) = Listener::of::<Trusted>(ACCEPT_QUEUE, sk) else { return };
+        let d = Depths::now::<Trusted>(sk);
         l.peaks(d.syn, d.accept);
         // One that was let go before any listener woke up for it is still remembered.
         let (by_cookie, newborn, moved) = (own(sk, by_cookie), own(sk, newborn), own(sk, moved));
@@ -333,8 +334,8 @@ unsafe fn own(sk: *const u8, child: u64) -> u64 {
     }
     // SAFETY: a listener; checked reads.
     unsafe {
-        let same_port = Typed::ld::<u16>(sk, off!(num)) == Probed::ld::<u16>(child as *const u8, off!(num));
-        let same_net = memory::netns::<Typed>(sk) == memory::netns::<Probed>(child as *const u8);
+        let same_port = Trusted::ld::<u16>(sk, off!(num)) == Probed::ld::<u16>(child as *const u8, off!(num));
+        let same_net = Trusted::netns(sk) == Probed::netns(child as *const u8);
         if same_port && same_net { child } else { 0 }
     }
 }
@@ -375,17 +376,17 @@ pub fn refused(sk: *const u8, skb: *const u8) {
             (*s).overflown = 0;
             return;
         }
-        let Some(l) = Listener::of::<Typed>(OVERFLOW, sk) else { return };
+        let Some(l) = Listener::of::<Trusted>(OVERFLOW, sk) else { return };
         (*l.totals()).dropped[drop::ACCEPT_QUEUE_FULL_ACK] += 1;
-        let d = Depths::now::<Typed>(sk);
+        let d = Depths::now::<Trusted>(sk);
         l.peaks(d.syn, d.accept);
-        let tuple = request::segment::<Typed>(sk, skb);
+        let tuple = request::segment::<Trusted>(sk, skb);
         if request::segment_passes(&l, &tuple) {
             emit::record(OVERFLOW, |r| {
-                request::from_segment::<Typed>(r, &l, &tuple, skb, outcome::ACCEPT_QUEUE_FULL_ACK);
+                request::from_segment::<Trusted>(r, &l, &tuple, skb, outcome::ACCEPT_QUEUE_FULL_ACK);
                 // The ACK follows the SYN, and acknowledges the SYN-ACK.
                 (*r).rcv_isn = (*r).rcv_isn.wrapping_sub(1);
-                (*r).snt_isn = request::acknowledged::<Typed>(skb).wrapping_sub(1);
+                (*r).snt_isn = request::acknowledged::<Trusted>(skb).wrapping_sub(1);
                 d.write(r);
             });
         }

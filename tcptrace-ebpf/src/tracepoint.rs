@@ -12,7 +12,6 @@ mod listeners;
 mod maps;
 mod memory;
 mod object;
-#[expect(dead_code, reason = "the other objects use the rest")]
 mod pair;
 mod place;
 mod queue;
@@ -21,6 +20,7 @@ mod scratch;
 #[expect(dead_code, reason = "the other objects use the rest")]
 mod sock;
 mod timers;
+mod trusted;
 
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 use tcptrace_common::{

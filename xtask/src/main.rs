@@ -73,7 +73,11 @@ enum Task {
     /// Start and cancel kernel timers at a steady rate, and print one JSON line about it.
     Timers(timers::Options),
     /// Hold programs that do nothing at the tracepoints where tcptrace's run, until Ctrl-C.
-    Empty,
+    Empty {
+        /// Write as many bytes as these, which nobody reads
+        #[arg(long)]
+        write: bool,
+    },
     /// Measure what tracing costs, beside tcpstates, tcplife and bpftrace.
     Bench(bench::Options),
     /// Run the live tests on other kernels, emulated.
@@ -102,7 +106,7 @@ fn main() -> ExitCode {
         Task::Load(options) => load::run(&options).map(|()| true),
         Task::Flood(options) => flood::run(&options).map(|()| true),
         Task::Timers(options) => timers::run(&options).map(|()| true),
-        Task::Empty => empty::run().map(|()| true),
+        Task::Empty { write } => empty::run(write).map(|()| true),
         Task::Bench(options) => bench::run(&options),
         Task::Vm { kernel, tests } => vm::task(kernel.as_deref(), &tests),
     };

@@ -80,10 +80,9 @@ pub fn sys_exit(ctx: BtfTracePointContext) -> i32 {
 unsafe fn socket_of(fd: i32) -> (u64, u64) {
     // SAFETY: each step is a checked read.
     unsafe {
-        let current: *const u8 = h::bpf_get_current_task_btf().cast_const().cast();
-        let files: *const u8 = ld(current, off!(task_files));
-        let fdt: *const u8 = ld(files, off!(files_fdt));
-        let array: u64 = ld(fdt, off!(fdt_fd));
+        let files: u64 = Probed::ld(h::bpf_get_current_task() as *const u8, off!(task_files));
+        let fdt: u64 = Probed::ld(files as *const u8, off!(files_fdt));
+        let array: u64 = Probed::ld(fdt as *const u8, off!(fdt_fd));
         let file: u64 = Probed::ld(array as *const u8, fd as u32 * 8);
         let socket: u64 = Probed::ld(file as *const u8, off!(file_private));
         (socket, Probed::ld(socket as *const u8, off!(socket_sk)))

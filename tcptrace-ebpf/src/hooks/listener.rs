@@ -15,6 +15,7 @@ use super::{
 use crate::{
     emit, filter,
     maps::{LISTENING, SYSCALLS},
+    memory::{Memory as _, Typed},
     per_socket,
     place::{Place, off},
     sock::{self, ld, ld_or},
@@ -31,10 +32,10 @@ pub fn listens(live: &Live, number: Number, lport: u16) {
     // SAFETY: the slot is a `Listen`.
     emit::record::<Listen>(PROGRAM, |r| unsafe {
         live.head(&raw mut (*r).open.head, number, kind::LISTEN, tcp::CLOSE, tcp::LISTEN, 0);
-        sock::tuple(live.sk, lport, &raw mut (*r).open.tuple);
-        task::current(&raw mut (*r).open.owner, fd, sock::inode(live.sk));
+        sock::tuple(live.tp, lport, &raw mut (*r).open.tuple);
+        task::current(&raw mut (*r).open.owner, fd, sock::inode(live.tp));
         (*r).backlog = backlog;
-        (*r).somaxconn = somaxconn(live.sk);
+        (*r).somaxconn = somaxconn(live.tp);
     });
 }
 
@@ -42,7 +43,7 @@ pub fn listens(live: &Live, number: Number, lport: u16) {
 #[inline(always)]
 unsafe fn somaxconn(sk: *const u8) -> u32 {
     // SAFETY: a full socket.
-    if off!(somaxconn).is_absent() { u32::MAX } else { unsafe { ld(ld::<*const u8>(sk, off!(net)), off!(somaxconn)) } }
+    if off!(somaxconn).is_absent() { u32::MAX } else { unsafe { Typed::of_net(sk, off!(somaxconn)) } }
 }
 
 /// Let [`iter_listeners`] meet this socket for as long as it exists.

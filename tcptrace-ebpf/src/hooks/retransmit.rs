@@ -47,9 +47,10 @@ fn sent_again(sk: *const u8) {
 #[btf_tracepoint(function = "tcp_retransmit_synack")]
 pub fn tcp_retransmit_synack(ctx: BtfTracePointContext) -> i32 {
     let sk: *const u8 = ctx.arg(0);
-    let req: *const u8 = ctx.arg(1);
+    // A type that the verifier does not search all others for when it is followed.
+    let req = sock::tcp_request(ctx.arg(1));
     // A TFO child sends its SYN-ACK again itself: then `sk` is not the listener, and the child's own records tell it.
-    if sock::state(sk) != tcp::LISTEN || !sock::is_tcp(sk) {
+    if sock::state(sk) != tcp::LISTEN || !sock::is_tcp(sk) || req.is_null() {
         return 0;
     }
     // SAFETY: a request starts with a `sock_common`; its namespace is the listener's.

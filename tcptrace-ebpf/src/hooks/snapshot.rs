@@ -64,7 +64,7 @@ pub unsafe fn iter_tcp(ctx: *const IterTcp) -> i32 {
             if !tw.is_null() {
                 mini(
                     meta,
-                    skc,
+                    tw,
                     kind::TIME_WAIT,
                     ld_or(tw, off!(tw_substate), tcp::TIME_WAIT),
                     u16::from_be(ld(tw, off!(tw_sport))),
@@ -75,7 +75,7 @@ pub unsafe fn iter_tcp(ctx: *const IterTcp) -> i32 {
             let req: *const u8 = h::bpf_skc_to_tcp_request_sock(skc.cast_mut().cast()).cast_const().cast();
             if !req.is_null() {
                 let retrans = u32::from(ld_or::<u8>(req, off!(num_retrans), 0));
-                mini(meta, skc, kind::REQUEST, state, ld(req, off!(req_num)), retrans);
+                mini(meta, req, kind::REQUEST, state, ld(req, off!(req_num)), retrans);
             }
         } else {
             let tp = sock::tcp(skc);
@@ -88,16 +88,16 @@ pub unsafe fn iter_tcp(ctx: *const IterTcp) -> i32 {
 }
 
 #[inline(always)]
-unsafe fn mini(meta: *const Meta, skc: *const u8, kind: u8, state: u8, lport: u16, retrans: u32) {
+unsafe fn mini(meta: *const Meta, sk: *const u8, kind: u8, state: u8, lport: u16, retrans: u32) {
     let mut r = MiniSocket::default();
     // SAFETY: every mini socket starts with a `sock_common`.
     unsafe {
         r.head.ts = h::bpf_ktime_get_ns();
-        r.head.sock = ld(skc, off!(cookie));
+        r.head.sock = ld(sk, off!(cookie));
         r.head.kind = kind;
         r.head.from = state;
         r.head.to = state;
-        sock::tuple(skc, lport, &raw mut r.tuple);
+        sock::tuple(sk, lport, &raw mut r.tuple);
         r.retrans = retrans;
         write(meta, &r);
     }

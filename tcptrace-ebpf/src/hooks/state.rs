@@ -11,7 +11,7 @@ use tcptrace_common::{
 use super::{Live, Number, listener};
 use crate::{
     emit, filter,
-    maps::{FILTER, LISTENERS_ONLY, PIDS, QUEUES, STATE_PROGRAM, SYSCALLS, VERBOSE},
+    maps::{FILTER, LISTENERS_ONLY, PIDS, QUEUES, SYSCALLS, VERBOSE},
     pair, per_socket,
     place::off,
     sock,
@@ -27,15 +27,14 @@ pub fn inet_sock_set_state(ctx: BtfTracePointContext) -> i32 {
     0
 }
 
-/// Nothing of what the first does is here: it jumps into that, which the kernel allows even where it would not run it anew. So the
-/// verifier has to look at it once.
+/// All that the first does is here once more. A jump into that would spare the verifier half of its work, and the kernel allows it even
+/// where it would not run the first anew: but from Linux 6.13 on a program has a stack of its own on each CPU, which the one that was
+/// interrupted there has in use.
 #[btf_tracepoint(function = "inet_sock_set_state")]
 pub fn inet_sock_set_state_nested(ctx: BtfTracePointContext) -> i32 {
     let this = passing(&ctx);
     if !pair::is_seen(second::STATE, this, || was_seen(&ctx)) {
-        pair::stand_in(second::STATE, this);
-        // SAFETY: the programs have the same context. It does not come back, unless the array were empty, which the loader has filled.
-        unsafe { STATE_PROGRAM.tail_call(&ctx, 0) };
+        on_transition(&ctx);
     }
     0
 }

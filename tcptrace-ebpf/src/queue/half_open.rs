@@ -14,7 +14,7 @@ use crate::{
     emit,
     listeners::Listener,
     maps::WAITING,
-    memory::{self, Memory, Probed},
+    memory::{Memory, Probed},
     place::{Place, bits, off},
     scratch::scratch,
 };
@@ -145,7 +145,7 @@ pub unsafe fn count(l: &Listener, why: u8) {
 #[inline(always)]
 pub unsafe fn aborts<M: Memory>(sk: *const u8) -> bool {
     // SAFETY: a listener.
-    !off!(abort_on_overflow).is_absent() && unsafe { M::ld::<u8>(memory::net::<M>(sk), off!(abort_on_overflow)) } != 0
+    !off!(abort_on_overflow).is_absent() && unsafe { M::of_net::<u8>(sk, off!(abort_on_overflow)) } != 0
 }
 
 /// Exit of `inet_reqsk_clone`: a request of a closing listener, or a child in its accept queue, goes to listener `to`. What the
@@ -159,13 +159,13 @@ pub fn migrated<M: Memory>(req: *const u8, to: *const u8) {
     // SAFETY: this CPU's entry, a live request and a listener.
     unsafe {
         let new = M::cookie(to);
-        let child: u64 = M::ld(req, off!(req_child));
+        let child: u64 = Probed::ld(req, off!(req_child));
         if child != 0
             && let Some(w) = WAITING.get_ptr_mut(child)
         {
             (*w).listener = new;
         }
-        let old = M::ld::<u64>(req, off!(req_listener)) as *const u8;
+        let old = Probed::ld::<u64>(req, off!(req_listener)) as *const u8;
         let Some(l) = Listener::of::<Probed>(MIGRATION, old) else { return };
         count(&l, outcome::MIGRATED);
         let mut d = Depths::now::<Probed>(old);

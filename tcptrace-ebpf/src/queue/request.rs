@@ -201,7 +201,7 @@ pub unsafe fn segment<M: Memory>(sk: *const u8, skb: *const u8) -> Tuple {
             *l = Probed::ld(ip, 24);
             *l.add(1) = Probed::ld(ip, 32);
         }
-        (*t).netns = memory::netns::<M>(sk);
+        (*t).netns = M::netns(sk);
         let tcp = transport::<M>(skb);
         (*t).rport = u16::from_be(Probed::ld(tcp, 0));
         (*t).lport = u16::from_be(Probed::ld(tcp, 2));

@@ -10,7 +10,7 @@ use super::request::{self, Depths};
 use crate::{
     emit,
     listeners::Listener,
-    memory::{self, Memory},
+    memory::Memory,
     place::{Place, off},
     scratch::{Scratch, UNDECIDED, scratch},
 };
@@ -88,8 +88,7 @@ pub fn handled<M: Memory>(sk: *const u8, skb: *const u8) {
 unsafe fn reason<M: Memory>(sk: *const u8, s: *const Scratch, limit: u32) -> (u8, bool) {
     // SAFETY: a listener and a map entry.
     unsafe {
-        let net = memory::net::<M>(sk);
-        let no_cookies = !off!(syncookies).is_absent() && M::ld::<u8>(net, off!(syncookies)) == 0;
+        let no_cookies = !off!(syncookies).is_absent() && M::of_net::<u8>(sk, off!(syncookies)) == 0;
         let (syn, accept) = ((*s).conn_syn, (*s).conn_accept);
         if no_cookies && syn > limit {
             return (outcome::SYN_QUEUE_FULL, false);
@@ -102,7 +101,7 @@ unsafe fn reason<M: Memory>(sk: *const u8, s: *const Scratch, limit: u32) -> (u8
             if syn >= limit {
                 return (outcome::SYN_QUEUE_FULL, false);
             }
-            let max = M::ld_or::<u32>(net, off!(max_syn_backlog), u32::MAX) as i32;
+            let max = if off!(max_syn_backlog).is_absent() { -1 } else { M::of_net::<i32>(sk, off!(max_syn_backlog)) };
             if max.wrapping_sub(syn as i32) < max >> 2 {
                 return (outcome::SYN_QUEUE_FULL, true);
             }

@@ -9,7 +9,7 @@ use tcptrace_common::{
 
 use crate::{
     emit, filter,
-    memory::{self, Memory},
+    memory::Memory,
     place::{Place, off},
 };
 
@@ -57,10 +57,7 @@ unsafe fn full<M: Memory>(sk: *const u8) -> bool {
         return false;
     }
     // SAFETY: a socket.
-    unsafe {
-        let net = memory::net::<M>(sk);
-        M::ld::<u32>(net, off!(tw_count)) > M::ld::<u32>(net, off!(tw_max))
-    }
+    unsafe { M::of_net::<u32>(sk, off!(tw_count)) > M::of_net::<u32>(sk, off!(tw_max)) }
 }
 
 /// A timewait socket that is wanted and known: its cookie and the state that it stands for.

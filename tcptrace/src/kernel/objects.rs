@@ -8,7 +8,7 @@ use std::{
 
 use aya::{
     Btf, Ebpf, EbpfLoader,
-    maps::{Map, MapData, ProgramArray},
+    maps::{Map, MapData},
     programs::Program,
 };
 use rustix::thread::UnshareFlags;
@@ -182,15 +182,6 @@ impl Objects {
     pub fn program_mut(&mut self, object: Object, name: &'static str) -> Result<&mut Program, Error> {
         let ebpf = self.open[object as usize].as_mut();
         ebpf.and_then(|ebpf| ebpf.program_mut(name)).ok_or_else(|| Error::missing(name))
-    }
-
-    /// Let other programs jump into a loaded one by the map `by`.
-    pub fn let_jump(&mut self, object: Object, by: &'static str, program: &'static str) -> Result<(), Error> {
-        let failed = "letting a kernel program jump into another";
-        let fd = self.program_mut(object, program)?.fd().and_then(|fd| fd.try_clone().map_err(Into::into));
-        let map = self.get_mut(object)?.map_mut(by).ok_or_else(|| Error::missing(by))?;
-        let mut jumps = ProgramArray::try_from(map).map_err(|e| Error::load(failed, e))?;
-        jumps.set(0, &fd.map_err(|e| Error::load(failed, e))?, 0).map_err(|e| Error::load(failed, e))
     }
 
     /// Close an object none of whose programs is attached; its maps stay with the others that have them.

@@ -60,8 +60,6 @@ pub struct Second {
     pub program: &'static str,
     /// Where it counts what it took: [`tcptrace_common::settings::second`].
     pub number: usize,
-    /// The map by which it jumps into the first; None: it has its own code.
-    pub jumps_by: Option<&'static str>,
 }
 
 /// What a hook costs that other work passes, too.
@@ -299,9 +297,6 @@ impl<'a, 'o> Attacher<'a, 'o> {
     /// Attach a part's second program, if it has one. Without it more runs are missed, and counted as such; `doctor` says why.
     fn second(&mut self, object: Object, part: Part, signal: &mut Signal) -> Result<Option<Second>, Error> {
         let Some(second) = part.second else { return Ok(None) };
-        if let Some(map) = second.jumps_by {
-            self.objects.let_jump(object, map, part.program)?;
-        }
         Ok(match self.part(object, Part { program: second.program, ..part })? {
             Ok(()) => {
                 if self.settings.seconds_only {

@@ -76,6 +76,11 @@ impl HalfOpen {
         if self.children.is_empty() { None } else { self.children.remove(&addr).map(|(slot, _)| slot) }
     }
 
+    /// Slots of all children.
+    pub fn children(&self) -> impl Iterator<Item = u32> {
+        self.children.values().map(|&(slot, _)| slot)
+    }
+
     pub fn has_children(&self) -> bool {
         !self.children.is_empty()
     }

@@ -129,9 +129,7 @@ impl Tracker {
     /// A socket that was not known.
     fn discover(&mut self, r: &Socket, state: State, out: &mut impl Observer) {
         let head = &r.head;
-        // A child that was born without a cookie has a timeline already, which ESTABLISHED will find.
-        let nameless = state == State::SynRecv && self.half_open.has_children();
-        if nameless || self.ended.covers(head.sock, head.ts) {
+        if self.is_nameless_child(&r.tuple, state) || self.ended.covers(head.sock, head.ts) {
             return;
         }
         let Some(slot) = self.begin(head, state) else { return };

@@ -52,6 +52,7 @@ impl Tracker {
         let slot = match known {
             Some(slot) => slot,
             None if self.start.as_ref().is_some_and(|s| s.ended.contains(&head.sock)) => return,
+            None if self.is_nameless_child(&r.tuple, state) => return,
             None => {
                 let Some(slot) = self.begin(head, state) else { return };
                 slot
@@ -100,6 +101,13 @@ impl Tracker {
             start.unreported.insert(head.sock, start.rows.len());
             start.rows.push(row);
         }
+    }
+
+    /// A child that was born without a cookie has a timeline already, which ESTABLISHED will find.
+    pub(super) fn is_nameless_child(&self, tuple: &Tuple, state: State) -> bool {
+        let at =
+            |slot| self.table.get(slot).is_some_and(|c| (c.tuple.netns, c.tuple.lport) == (tuple.netns, tuple.lport));
+        state == State::SynRecv && self.half_open.children().any(at)
     }
 
     /// A process that has a socket open.

@@ -1,20 +1,12 @@
 //! Second programs, which take what the first must skip: with these taken away they tell the same.
 
-use std::{path::Path, sync::mpsc, thread::JoinHandle};
+use std::time::Duration;
 
 use serde_json::Value;
-use tcptrace::{
-    frame::fact,
-    kernel::{
-        load::{KernelFilter, Queues, Settings},
-        signal::Tier,
-    },
-    pipeline::{Recorded, Stop, Tape, record},
-    source::live::{Live, RELAXED},
-};
-use tokio::sync::oneshot;
+use tcptrace::kernel::load::{Queues, Settings};
 
 use crate::support::{
+    collector::{Collector, only},
     netns::Netns,
     run::Run,
     segment::flag::{ACK, SYN},
@@ -23,54 +15,7 @@ use crate::support::{
     tun::{Tun, at},
 };
 
-/// `record` in this process, with second programs alone.
-struct Seconds {
-    stop: oneshot::Sender<()>,
-    thread: JoinHandle<Recorded>,
-}
-
-struct Asked(Option<oneshot::Receiver<()>>);
-
-impl Stop for Asked {
-    async fn wanted(&mut self) {
-        match &mut self.0 {
-            Some(asked) => asked.await.expect("asked before it goes"),
-            None => std::future::pending().await,
-        }
-        self.0 = None;
-    }
-}
-
-impl Seconds {
-    /// Returns when nothing that happens from now on is missed.
-    fn start(ns: &Netns, tier: Tier, file: &Path) -> Self {
-        let settings = Settings {
-            filter: KernelFilter { netns: vec![ns.inum() as u32], ..KernelFilter::default() },
-            period: RELAXED,
-            tier,
-            queues: Queues::Requests,
-            seconds_only: true,
-            ..Settings::default()
-        };
-        let (file, (stop, asked), (ready, wait)) = (file.to_owned(), oneshot::channel(), mpsc::channel());
-        let thread = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-            runtime.block_on(async {
-                let mut source = Live::start(&settings, fact::Start::default()).expect("a kernel that can");
-                ready.send(()).expect("somebody waits");
-                let tape = Tape::create(&file).expect("a temporary directory");
-                record(&mut source, tape, &mut Asked(Some(asked))).await.expect("room for the recording")
-            })
-        });
-        wait.recv().expect("it starts");
-        Self { stop, thread }
-    }
-
-    fn stop(self) -> Recorded {
-        self.stop.send(()).expect("it runs");
-        self.thread.join().expect("no panic")
-    }
-}
+const INTERVAL: Duration = Duration::from_millis(100);
 
 /// Passes every hook that has two programs.
 fn traffic(ns: &Netns, tun: &Tun) {
@@ -132,16 +77,11 @@ fn second_programs_tell_what_the_first_would() {
     let tracer = Tracer::start_with(&[&ns], &["--requests"]);
     let dir = tempfile::tempdir().expect("a temporary directory");
     let file = dir.path().join("seconds.rec");
-    let best = match tier().as_str() {
-        "kprobe" => Tier::Kprobe,
-        "tracepoint" => Tier::Tracepoint,
-        _ => Tier::default(),
-    };
-    let seconds = Seconds::start(&ns, best, &file);
+    let settings = only(&ns, &tier(), INTERVAL);
+    let seconds = Collector::recorded(Settings { queues: Queues::Requests, seconds_only: true, ..settings }, &file);
     traffic(&ns, &tun);
-    let recorded = seconds.stop();
+    drop(seconds.stop());
     let first = tracer.stop();
-    assert_eq!(recorded.lost, 0);
     let second = Run::of_recording(&["--requests"], dir, file);
     assert!(first.lines.len() > 30, "{}", first.text);
     assert_eq!(said(&second), said(&first));

@@ -30,19 +30,21 @@ pub enum Program {
     /// tcptrace with these arguments; `{out}` is the file to write, for a command that does not print.
     Tcptrace(&'static [&'static str]),
     /// A task of this program.
-    Task(&'static str),
+    Task(&'static [&'static str]),
     /// Another tool.
     Other(&'static str, &'static [&'static str]),
 }
 
 /// All subjects; the first is what the others are compared with.
-pub const SUBJECTS: [Subject; 8] = [
+pub const SUBJECTS: [Subject; 9] = [
     Subject { name: "nothing", program: Program::Nothing, keeps: None },
     Subject { name: "tcptrace record", program: Program::Tcptrace(&["record", "{out}"]), keeps: Some(0.88) },
     Subject { name: "tcptrace conns", program: Program::Tcptrace(&["conns", "--json"]), keeps: Some(0.88) },
     Subject { name: "tcptrace trace", program: Program::Tcptrace(&["trace", "--json"]), keeps: Some(0.72) },
     // What nothing that looks where tcptrace looks can stay below.
-    Subject { name: "empty programs", program: Program::Task("empty"), keeps: None },
+    Subject { name: "empty programs", program: Program::Task(&["empty"]), keeps: None },
+    // What nothing that tells of each transition can stay below, even if nobody listens.
+    Subject { name: "writing programs", program: Program::Task(&["empty", "--write"]), keeps: None },
     Subject { name: "tcpstates", program: Program::Other("tcpstates", &[]), keeps: None },
     Subject { name: "tcplife", program: Program::Other("tcplife", &[]), keeps: None },
     Subject {
@@ -69,11 +71,7 @@ impl Subject {
         let (mut command, args) = match self.program {
             Program::Nothing => return Ok(None),
             Program::Tcptrace(args) => (Command::new(tcptrace()?), args),
-            Program::Task(name) => {
-                let mut command = Command::new(std::env::current_exe().context("where this binary is")?);
-                command.arg(name);
-                (command, &[][..])
-            }
+            Program::Task(args) => (Command::new(std::env::current_exe().context("where this binary is")?), args),
             Program::Other(name, args) => (Command::new(sh::which(name).with_context(|| format!("no {name}"))?), args),
         };
         for &arg in args {

@@ -81,15 +81,8 @@ const fn exits(program: &'static str, names: &'static [&'static str]) -> Part {
 /// A tracepoint with a second program behind the first: `pair!(tp("program", "tracepoint"), NUMBER)`.
 macro_rules! pair {
     ($kind:ident($program:literal, $name:literal), $number:ident) => {
-        pair!($kind($program, $name), $number, None)
-    };
-    ($kind:ident($program:literal, $name:literal), $number:ident, $jumps_by:expr) => {
         Part {
-            second: Some(Second {
-                program: concat!($program, "_nested"),
-                number: second::$number,
-                jumps_by: $jumps_by,
-            }),
+            second: Some(Second { program: concat!($program, "_nested"), number: second::$number }),
             ..$kind($program, $name)
         }
     };
@@ -218,10 +211,7 @@ pub(super) const CONNECTIONS: &[Wanted] = &[
         name: "state",
         required: true,
         listeners: true,
-        candidates: &[core(
-            Tier::Tracepoint,
-            &[pair!(tp("inet_sock_set_state", "inet_sock_set_state"), STATE, Some("STATE_PROGRAM"))],
-        )],
+        candidates: &[core(Tier::Tracepoint, &[pair!(tp("inet_sock_set_state", "inet_sock_set_state"), STATE)])],
         exact_by_tracepoint: true,
         counters: None,
         audit: false,

@@ -1,17 +1,22 @@
 //! How long connections waited in the accept queue, against what the test measured itself; and queues that nothing is kept of for
 //! want of room.
 
-use std::time::{Duration, Instant};
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use tcptrace::kernel::load::Settings;
 
 use crate::support::{
     collector::{Collector, only},
     netns::Netns,
+    process,
     queues::{Served, Watch, served},
+    run::parse,
     slowness,
     socket::{Sock, local},
-    tracer::tier,
+    tracer::{replay, tcptrace, tier},
     wait_until,
 };
 
@@ -80,7 +85,9 @@ fn cookie(sock: &Sock) -> u64 {
 fn no_room_for_another_listener() {
     let ns = Netns::new();
     let listeners = [Sock::listen(&ns, local(8222), 4), Sock::listen(&ns, local(8223), 4)];
-    let collector = Collector::start(Settings { max_listeners: 1, ..only(&ns, &any_tier(), INTERVAL) });
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let file = dir.path().join("rec");
+    let collector = Collector::recorded(Settings { max_listeners: 1, ..only(&ns, &tier(), INTERVAL) }, &file);
     assert!(collector.interval().losses.is_empty());
     let clients = [Sock::connected(&ns, local(8222)), Sock::connected(&ns, local(8223))];
     let lost = collector.until("a loss", |i| !i.losses.is_empty());
@@ -92,6 +99,21 @@ fn no_room_for_another_listener() {
     assert_eq!(seen.rows.iter().filter(|row| row.accept_queue == 1).count(), 2, "{:?}", seen.rows);
     drop(clients);
     drop(collector.stop());
+    let lost: u64 = lost.losses.iter().map(|l| l.count).sum();
+    shown(&file, lost);
+}
+
+/// A recording in which events were `lost` because a map was full says so to programs and to people.
+fn shown(file: &Path, lost: u64) {
+    let lines = parse(&replay("queues", file));
+    let losses: Vec<_> = lines.iter().filter(|line| line["type"] == "loss").collect();
+    assert!(losses.iter().all(|loss| loss["kind"] == "map_full"), "{losses:?}");
+    let told: u64 = losses.iter().map(|loss| loss["count"].as_u64().expect("a count")).sum();
+    assert!(told >= lost, "{told} of {lost}: {losses:?}");
+    assert_eq!(lines.last().expect("a summary")["lost"], told);
+    let output = process::run(tcptrace().args(["queues", "--from"]).arg(file));
+    let stderr = String::from_utf8(output.stderr).expect("UTF-8");
+    assert!(stderr.contains(" events lost (map_full in "), "{stderr}");
 }
 
 /// Room for one waiting connection, and three that wait.
@@ -99,7 +121,9 @@ fn no_room_for_another_listener() {
 fn no_room_for_another_waiting_connection() {
     let ns = Netns::new();
     let listener = Sock::listen(&ns, local(8224), 4);
-    let collector = Collector::start(Settings { max_waiting: 1, ..only(&ns, &any_tier(), INTERVAL) });
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let file = dir.path().join("rec");
+    let collector = Collector::recorded(Settings { max_waiting: 1, ..only(&ns, &tier(), INTERVAL) }, &file);
     collector.interval();
     let clients: Vec<_> = (0..3).map(|_| Sock::connected(&ns, local(8224))).collect();
     let servers: Vec<_> = (0..3).map(|_| listener.accept()).collect();
@@ -113,10 +137,5 @@ fn no_room_for_another_waiting_connection() {
     assert_eq!((lost, totals.failed, totals.accepted), (2, 2, 1), "{totals:?}");
     drop((clients, servers));
     drop(collector.stop());
-}
-
-/// The tier under test, as [`only`] knows it.
-fn any_tier() -> String {
-    let tier = tier();
-    if tier == "auto" { "fentry".to_owned() } else { tier }
+    shown(&file, lost);
 }

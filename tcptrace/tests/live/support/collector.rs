@@ -1,6 +1,7 @@
 //! The collector without the program around it: what it says at the end of each interval.
 
 use std::{
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -16,6 +17,7 @@ use tcptrace::{
         load::{KernelFilter, Queues, Settings},
         signal::Tier,
     },
+    pipeline::Tape,
     source::{Source, live::Live},
 };
 use tcptrace_common::{
@@ -47,10 +49,10 @@ impl Interval {
     }
 }
 
-/// Listeners of one namespace alone, by hooks of this tier or lower ones.
+/// Listeners of one namespace alone, by hooks of this tier (of any: `auto`) or lower ones.
 pub fn only(ns: &Netns, tier: &str, interval: Duration) -> Settings {
     let tier = match tier {
-        "fentry" => Tier::Fentry,
+        "fentry" | "auto" => Tier::Fentry,
         "kprobe" => Tier::Kprobe,
         "tracepoint" => Tier::Tracepoint,
         other => panic!("no tier {other}"),
@@ -75,6 +77,15 @@ pub struct Collector {
 impl Collector {
     /// Returns when its programs are attached.
     pub fn start(settings: Settings) -> Self {
+        Self::begin(settings, None)
+    }
+
+    /// The same, recorded.
+    pub fn recorded(settings: Settings, file: &Path) -> Self {
+        Self::begin(settings, Some(Tape::create(file).expect("a temporary directory")))
+    }
+
+    fn begin(settings: Settings, mut tape: Option<Tape>) -> Self {
         let (send, intervals) = mpsc::channel();
         let (ready, attached) = mpsc::channel();
         let stop = Arc::<AtomicBool>::default();
@@ -85,14 +96,23 @@ impl Collector {
                 let mut live = Live::start(&settings, fact::Start::default()).expect("the kernel lets us");
                 ready.send(()).expect("the test waits");
                 let (mut frames, mut interval) = (Frames::default(), Interval::default());
-                while live.next(&mut frames).await.expect("the kernel goes on") {
+                loop {
+                    let more = live.next(&mut frames).await.expect("the kernel goes on");
                     frames.iter().for_each(|record| take(record, &mut interval, &send));
+                    if let Some(tape) = &mut tape {
+                        tape.write(&frames).expect("room for the recording");
+                    }
                     frames.clear();
+                    if !more {
+                        break;
+                    }
                     if ending.load(Ordering::Relaxed) {
                         live.stop();
                     }
                 }
-                frames.iter().for_each(|record| take(record, &mut interval, &send));
+                if let Some(tape) = tape {
+                    tape.finish(0).expect("room for the recording");
+                }
             });
         });
         attached.recv_timeout(*DEADLINE).expect("attached in time");
