@@ -1,10 +1,11 @@
 //! What the kernel programs and the collector agree on: [`record`] and [`queue`] layouts, TCP [`state`] numbers, the list of kernel
 //! [`offsets`] that the collector resolves and the programs read by, and the [`settings`] that it hands over.
 //!
-//! `no_std`, no allocation, no logic: one definition for both targets.
+//! `no_std`, no allocation, and no logic but that of [`pair`]: one definition for both targets.
 #![no_std]
 
 pub mod offsets;
+pub mod pair;
 pub mod queue;
 pub mod record;
 pub mod settings;

@@ -2,6 +2,8 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
+use crate::pair::Tokens;
+
 /// What the kernel-side filter looks at. A zero switches a check off and the verifier removes it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
@@ -125,8 +127,10 @@ pub mod second {
     pub const READY: usize = 7;
     /// Of the tracepoint tier: segments that are dropped.
     pub const DROPPED: usize = 8;
+    /// With kprobes: children that are established.
+    pub const ESTABLISHED: usize = 9;
     #[expect(missing_docs, reason = "the name says it")]
-    pub const COUNT: usize = 9;
+    pub const COUNT: usize = 10;
 }
 
 /// Loss counters of one CPU.
@@ -141,29 +145,10 @@ pub struct CpuStats {
     pub storage: [u64; program::COUNT],
     /// Entries of `LISTENERS` and `WAITING` that could not be made, by program.
     pub map_full: [u64; program::COUNT],
-    /// Of each pair of programs, the last events that the first saw on this CPU and the second has not passed yet, the latest first.
-    pub tokens: [[Token; 2]; second::COUNT],
+    /// Of each pair of programs, what the first saw on this CPU and the second has not passed yet.
+    pub tokens: [Tokens; second::COUNT],
     /// Events that second programs took because they interrupted the first ([`second`]).
     pub nested: [u64; second::COUNT],
-}
-
-/// Tells an event from any other that is under way on the same CPU.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
-pub struct Token {
-    /// Address of the `struct sock`; 0: none.
-    pub sk: u64,
-    /// What happens to it, 16 bits (of a transition: state before, state after in the byte above), and what the programs note above.
-    pub what: u64,
-}
-
-impl Token {
-    /// Stands for what can happen to a socket in one way only.
-    #[inline(always)]
-    #[must_use]
-    pub fn of(sk: *const u8) -> Self {
-        Self { sk: sk as u64, what: 0 }
-    }
 }
 
 /// Entries of the map `LISTENERS`: listeners that something happened to since the start.

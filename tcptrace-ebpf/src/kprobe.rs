@@ -12,6 +12,7 @@ mod listeners;
 mod maps;
 mod memory;
 mod object;
+mod pair;
 mod place;
 mod queue;
 mod scratch;
@@ -22,7 +23,7 @@ use aya_ebpf::{
     macros::{btf_tracepoint, kprobe, kretprobe},
     programs::{BtfTracePointContext, ProbeContext, RetProbeContext},
 };
-use tcptrace_common::{queue::outcome, state as tcp};
+use tcptrace_common::{pair::Token, queue::outcome, settings::second, state as tcp};
 
 use crate::{
     maps::HASH_ADD_TELLS,
@@ -177,11 +178,27 @@ fn hashdance_exit(ctx: RetProbeContext) -> u32 {
 
 #[btf_tracepoint(function = "inet_sock_set_state")]
 fn established(ctx: BtfTracePointContext) -> i32 {
-    let (from, to): (i32, i32) = (ctx.arg(1), ctx.arg(2));
-    if from as u8 == tcp::SYN_RECV && (to as u8 == tcp::ESTABLISHED || to as u8 == tcp::CLOSE) {
-        accept_queue::established(ctx.arg(0));
+    if leaves_syn_recv(&ctx) {
+        let sk: *const u8 = ctx.arg(0);
+        pair::first(second::ESTABLISHED, Token::of(sk), || accept_queue::established(sk));
     }
     0
+}
+
+/// Twice is as good as once.
+#[btf_tracepoint(function = "inet_sock_set_state")]
+fn established_nested(ctx: BtfTracePointContext) -> i32 {
+    let sk: *const u8 = ctx.arg(0);
+    if leaves_syn_recv(&ctx) && !pair::is_seen(second::ESTABLISHED, Token::of(sk), || false) {
+        accept_queue::established(sk);
+    }
+    0
+}
+
+#[inline(always)]
+fn leaves_syn_recv(ctx: &BtfTracePointContext) -> bool {
+    let (from, to): (i32, i32) = (ctx.arg(1), ctx.arg(2));
+    from as u8 == tcp::SYN_RECV && (to as u8 == tcp::ESTABLISHED || to as u8 == tcp::CLOSE)
 }
 
 #[kprobe(function = "tcp_get_cookie_sock")]

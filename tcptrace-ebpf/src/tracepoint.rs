@@ -23,10 +23,7 @@ mod timers;
 mod trusted;
 
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
-use tcptrace_common::{
-    settings::{Token, second},
-    state as tcp,
-};
+use tcptrace_common::{pair::Token, settings::second, state as tcp};
 
 use crate::{
     maps::OVERFLOW_REASON,

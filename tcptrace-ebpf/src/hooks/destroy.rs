@@ -3,8 +3,9 @@
 
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 use tcptrace_common::{
+    pair::Token,
     record::kind,
-    settings::{Token, program::TCP_DESTROY_SOCK as PROGRAM, second},
+    settings::{program::TCP_DESTROY_SOCK as PROGRAM, second},
 };
 
 use super::Live;

@@ -2,8 +2,9 @@
 
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 use tcptrace_common::{
+    pair::Token,
     record::kind,
-    settings::{Token, program::INET_SK_ERROR_REPORT as PROGRAM, second},
+    settings::{program::INET_SK_ERROR_REPORT as PROGRAM, second},
 };
 
 use super::Live;

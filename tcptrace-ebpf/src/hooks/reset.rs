@@ -2,9 +2,9 @@
 
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 use tcptrace_common::{
+    pair::Token,
     record::kind,
     settings::{
-        Token,
         program::{TCP_RECEIVE_RESET, TCP_SEND_RESET},
         second,
     },

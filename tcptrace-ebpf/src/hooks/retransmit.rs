@@ -2,9 +2,9 @@
 
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 use tcptrace_common::{
+    pair::Token,
     record::{SynAck, kind},
     settings::{
-        Token,
         program::{TCP_RETRANSMIT_SKB, TCP_RETRANSMIT_SYNACK},
         second,
     },

@@ -3,8 +3,9 @@
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 use aya_log_ebpf::warn;
 use tcptrace_common::{
+    pair::Token,
     record::{Child, Closed, Established, Head, Open, Owned, Socket, flag, kind},
-    settings::{Token, program::INET_SOCK_SET_STATE as PROGRAM, second},
+    settings::{program::INET_SOCK_SET_STATE as PROGRAM, second},
     state as tcp,
 };
 

@@ -83,16 +83,16 @@ fn programs(loaded: &Loaded) -> impl Iterator<Item = Attached> {
     })
 }
 
-/// Runs that were skipped and that no second program took.
+/// Runs that were skipped and that no second program took. A second one has looked at what it was not skipped for: it may have found
+/// that nothing was missed, as both look at little of what passes some hooks.
 fn missed(loaded: &Loaded, attached: Attached) -> u64 {
-    // In this order: a skip between the two readings must not look like one that nobody took.
+    // In this order: a skip between two readings must not look like one that nobody took.
     let skipped = program_stats(loaded, attached.object, attached.program).missed
         + loaded.links.missed_hits(attached.object, attached.program);
-    let taken = attached.second.map_or(0, |second| {
-        loaded.stats.get(&0, 0).map_or(0, |cpus| cpus.iter().map(|stats| stats.0.nested[second.number]).sum())
-    });
-    // Skips of the second program are no loss: it is interrupted while it has nothing to do, and the first takes that run.
-    skipped.saturating_sub(taken)
+    let Some(second) = attached.second else { return skipped };
+    let taken: u64 =
+        loaded.stats.get(&0, 0).map_or(0, |cpus| cpus.iter().map(|stats| stats.0.nested[second.number]).sum());
+    skipped.saturating_sub(taken).min(program_stats(loaded, attached.object, second.program).missed)
 }
 
 /// Run time and runs of all programs; runs of a second program are part of the first one's cost.

@@ -10,6 +10,7 @@ const MAP_LOOKUP_ELEM: libc::c_long = 1;
 const MAP_UPDATE_ELEM: libc::c_long = 2;
 const MAP_DELETE_ELEM: libc::c_long = 3;
 const OBJ_GET_INFO_BY_FD: libc::c_long = 15;
+const MAP_GET_NEXT_KEY: libc::c_long = 4;
 const MAP_LOOKUP_BATCH: libc::c_long = 24;
 const LINK_CREATE: libc::c_long = 28;
 const LINK_GET_FD_BY_ID: libc::c_long = 30;
@@ -165,6 +166,25 @@ pub(super) fn for_each(map: &impl AsFd, words: usize, mut entry: impl FnMut(u64,
             return Ok(());
         }
         position = Some(to);
+    }
+}
+
+/// The same, entry by entry. The kernel runs no program on kprobes where it looks entries up: with a batch, while it passes one empty
+/// bucket after the other; here, for as long as it copies one entry. Nobody else may delete entries meanwhile.
+pub(super) fn for_each_key(map: &impl AsFd, words: usize, mut entry: impl FnMut(u64, &[u64])) -> io::Result<()> {
+    let mut value = vec![0u64; words];
+    let mut position: Option<u64> = None;
+    loop {
+        let (from, mut key) = (position.unwrap_or(0), 0u64);
+        let from = if position.is_some() { (&raw const from).addr() as u64 } else { 0 };
+        match call(MAP_GET_NEXT_KEY, &mut element(map, from, (&raw mut key).addr() as u64)) {
+            Ok(_) => {}
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(e) => return Err(e),
+        }
+        call(MAP_LOOKUP_ELEM, &mut element(map, (&raw const key).addr() as u64, value.as_mut_ptr().addr() as u64))?;
+        entry(key, &value);
+        position = Some(key);
     }
 }
 

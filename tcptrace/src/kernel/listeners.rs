@@ -12,15 +12,17 @@ pub(super) struct Listeners {
     map: OwnedFd,
     epoch: OwnedFd,
     cpus: usize,
+    /// Kprobes tell of them, which must not wait for long.
+    probed: bool,
 }
 
 /// What is known about each listener, by cookie.
 pub(super) type Totals = BTreeMap<u64, (ListenerTotals, Window)>;
 
 impl Listeners {
-    pub fn new(objects: &Objects) -> Result<Self, Error> {
+    pub fn new(objects: &Objects, probed: bool) -> Result<Self, Error> {
         let cpus = aya::util::nr_cpus().map_err(|(_, e)| Error::load("counting the CPUs", e))?;
-        Ok(Self { map: objects.map_fd("LISTENERS")?, epoch: objects.map_fd("EPOCH")?, cpus })
+        Ok(Self { map: objects.map_fd("LISTENERS")?, epoch: objects.map_fd("EPOCH")?, cpus, probed })
     }
 
     /// Number of the running interval.
@@ -38,11 +40,17 @@ impl Listeners {
         const ENTRY: usize = size_of::<ListenerEntry>();
         const { assert!(ENTRY.is_multiple_of(8)) }
         let mut all = Totals::new();
-        bpf::for_each(&self.map, ENTRY / 8 * self.cpus, |cookie, words| {
+        let words = ENTRY / 8 * self.cpus;
+        let entry = |cookie: u64, words: &[u64]| {
             let cpus =
                 words.as_bytes().chunks_exact(ENTRY).filter_map(|bytes| ListenerEntry::ref_from_bytes(bytes).ok());
             all.insert(cookie, merge(cpus, epoch));
-        })?;
+        };
+        if self.probed {
+            bpf::for_each_key(&self.map, words, entry)?;
+        } else {
+            bpf::for_each(&self.map, words, entry)?;
+        }
         Ok(all)
     }
 

@@ -206,7 +206,7 @@ pub fn load(resolved: &Resolved, types: Types, settings: &Settings) -> Result<(L
         true => {
             let mark = snapshot::link(core, &btf, "iter_mark_listeners", snapshot::TCP, None)?;
             let read = snapshot::link(core, &btf, "iter_listeners", snapshot::SOCKET_STORAGE, Some(&listening))?;
-            Some(Sampler::new(mark, read, &objects, settings, exact)?)
+            Some(Sampler::new(mark, read, &objects, settings, &signals, exact)?)
         }
         false => None,
     };

@@ -24,6 +24,7 @@ use super::{
     load::Settings,
     monotonic,
     objects::Objects,
+    signal::{Signal, Tier},
     snapshot,
 };
 use crate::frame::{Frames, fact};
@@ -97,13 +98,15 @@ impl Sampler {
         read: OwnedFd,
         objects: &Objects,
         settings: &Settings,
+        signals: &[Signal],
         exact: bool,
     ) -> Result<Self, Error> {
+        let probed = signals.iter().any(|signal| signal.tier == Some(Tier::Kprobe));
         Ok(Self {
             mark,
             read,
             home: File::open("/proc/self/ns/net").map_err(|e| Error::load("opening the own network namespace", e))?,
-            listeners: Listeners::new(objects)?,
+            listeners: Listeners::new(objects, probed)?,
             wanted: settings.filter.netns.clone(),
             exact,
             interval: settings.interval,

@@ -249,7 +249,7 @@ pub(super) const QUEUES: &[Wanted] = &[
             fentry(&[exit("hashdance_exit", HASHDANCE), entry("hashdance", HASHDANCE)]),
             // Before Linux 6.18 the child has no cookie until it is established.
             kprobe(&[
-                tp("established", "inet_sock_set_state"),
+                pair!(tp("established", "inet_sock_set_state"), ESTABLISHED),
                 ret("hashdance_exit", HASHDANCE),
                 probe("hashdance", HASHDANCE),
             ]),
