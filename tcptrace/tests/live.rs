@@ -21,8 +21,6 @@ mod listeners;
 mod open;
 #[path = "live/options.rs"]
 mod options;
-#[path = "live/pairs.rs"]
-mod pairs;
 #[path = "live/process.rs"]
 mod process;
 #[path = "live/queues/accept_wait.rs"]
