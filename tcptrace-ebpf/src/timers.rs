@@ -261,6 +261,9 @@ pub fn child_moves(sk: *const u8, from: u8, to: u8) {
         if from == tcp::LISTEN {
             if to == tcp::SYN_RECV && sock::is_tcp(sk) {
                 (*s).newborn = sk as u64;
+                // Of children before, whose listener was not seen to wake up: this one may have the address of such a one.
+                (*s).cookie_child = 0;
+                (*s).moved_child = 0;
             }
             return;
         }

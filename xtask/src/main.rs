@@ -48,7 +48,7 @@ enum Task {
         /// The short loop: no installs beyond the must, no rebuild of the kernel objects, few live tests.
         #[arg(long)]
         quick: bool,
-        /// The live tests on other kernels, too, as emulated guests.
+        /// All live tests on other kernels, as emulated guests, and not only the quickest.
         #[arg(long, conflicts_with = "quick")]
         guests: bool,
     },

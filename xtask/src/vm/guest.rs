@@ -57,16 +57,9 @@ pub fn run(kernel: &Path, initrd: &Path, console: &Path, mut each: impl FnMut(&s
     command.arg("-serial").arg(format!("file:{}", console.display())).args(["-serial", "stdio"]);
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().context(QEMU)?;
     let output = BufReader::new(child.stdout.take().context(QEMU)?);
-    let pid = child.id();
     let watch = Watch::over(child);
     for line in output.split(b'\n') {
         let line = line?;
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        let f: Vec<&str> = stat.rsplit(')').next().unwrap_or("").split_whitespace().collect();
-        if f.len() > 13 {
-            let t: u64 = f[11].parse::<u64>()? + f[12].parse::<u64>()?;
-            eprintln!("CPU {} {pid} {}", t, String::from_utf8_lossy(&line));
-        }
         each(String::from_utf8_lossy(&line).trim_end_matches('\r'));
     }
     if watch.end()? {
