@@ -382,7 +382,8 @@ impl<'a, 'o> Attacher<'a, 'o> {
             Ok((link, probe)) => {
                 let program = (object, part.program);
                 self.attached.push(program);
-                self.links.0.push(Held { program, link, kind: part.hook.kind(), probe });
+                let waits = matches!(part.hook, Hook::Kprobe(_) | Hook::Kretprobe(_) | Hook::Exits(_));
+                self.links.0.push(Held { program, link, waits, probe });
                 Ok(())
             }
             Err(error) => {
@@ -422,15 +423,16 @@ type Link = Box<dyn Send>;
 
 /// The links of all attached programs; dropping them detaches these.
 ///
-/// Each kprobe waits for the kernel's grace periods when it goes, a tenth of a second: all at once wait for the same ones. The others
-/// take a lock that they would only spin for.
+/// Each perf event (of a kprobe, of a system call's exit) waits for the kernel's grace periods when it goes, a tenth of a second: all at
+/// once wait for the same ones. The others take a lock that they would only spin for.
 #[derive(Default)]
 pub(super) struct Links(Vec<Held>);
 
 struct Held {
     program: (Object, &'static str),
     link: Link,
-    kind: Tier,
+    /// It is a perf event.
+    waits: bool,
     /// Of a kprobe, where the kernel counts what it misses.
     probe: Option<OwnedFd>,
 }
@@ -447,8 +449,8 @@ impl Links {
 impl Drop for Links {
     fn drop(&mut self) {
         std::thread::scope(|scope| {
-            let (kprobes, others): (Vec<_>, Vec<_>) = self.0.drain(..).partition(|held| held.kind == Tier::Kprobe);
-            for Held { link, probe, .. } in kprobes {
+            let (events, others): (Vec<_>, Vec<_>) = self.0.drain(..).partition(|held| held.waits);
+            for Held { link, probe, .. } in events {
                 // Where there can be no thread, the link goes with the closure, now.
                 let _ = std::thread::Builder::new().spawn_scoped(scope, move || drop((probe, link)));
             }
