@@ -17,12 +17,7 @@ const AF_INET: u16 = 2;
 
 /// Is the socket in a wanted network namespace? Always known.
 #[inline(always)]
-pub fn in_netns(sk: *const u8) -> bool {
-    in_netns_by::<Typed>(sk)
-}
-
-#[inline(always)]
-fn in_netns_by<M: Memory>(sk: *const u8) -> bool {
+pub fn in_netns<M: Memory>(sk: *const u8) -> bool {
     // SAFETY: a `sock_common`; the map's entry is not read.
     unsafe {
         match FILTER.load().netns {
@@ -42,7 +37,7 @@ pub fn wanted(sk: *const u8, lport: u16, owner: u32) -> bool {
 /// [`wanted`] of anything that starts with a `sock_common`, read as `M` can.
 #[inline(always)]
 pub fn wanted_by<M: Memory>(sk: *const u8, lport: u16, owner: u32) -> bool {
-    in_netns_by::<M>(sk) && wanted_there_by::<M>(sk, lport, owner)
+    in_netns::<M>(sk) && wanted_there_by::<M>(sk, lport, owner)
 }
 
 /// [`wanted`] of a socket in a wanted network namespace.

@@ -10,16 +10,32 @@ use crate::{
 
 const AF_INET: u16 = 2;
 
-/// A way to read the kernel.
+/// A way to read the kernel. Unless it says otherwise: pointers whose type the verifier knows, and direct loads, which it checks.
 pub trait Memory {
     /// Load a field; zero where the address cannot be read.
-    unsafe fn ld<T: Copy + Default>(base: *const u8, place: impl Place) -> T;
+    #[inline(always)]
+    unsafe fn ld<T: Copy + Default>(base: *const u8, place: impl Place) -> T {
+        // SAFETY: the verifier checks the access.
+        unsafe { sock::ld(base, place) }
+    }
+
     /// A full socket's cookie; 0 where it has none and none can be made.
-    fn cookie(sk: *const u8) -> u64;
+    #[inline(always)]
+    fn cookie(sk: *const u8) -> u64 {
+        sock::cookie(sk)
+    }
+
     /// A full socket as a `tcp_sock`; null if it is none.
-    fn tcp(sk: *const u8) -> *const u8;
+    #[inline(always)]
+    fn tcp(sk: *const u8) -> *const u8 {
+        sock::tcp(sk)
+    }
+
     /// A request as a `tcp_request_sock`; null if it is none.
-    fn tcp_request(req: *const u8) -> *const u8;
+    #[inline(always)]
+    fn tcp_request(req: *const u8) -> *const u8 {
+        sock::tcp_request(req)
+    }
 
     /// Load a field of the network namespace of anything that starts with a `sock_common`.
     #[inline(always)]
@@ -57,34 +73,13 @@ pub trait Memory {
     }
 }
 
-/// Pointers whose type the verifier knows, as helpers return them. Direct loads.
+/// What helpers return: types that the verifier knows and does not trust, so that pointers may be loaded directly, too.
 pub struct Typed;
 
 /// Bare addresses: arguments of kprobes, what a timer belongs to, what a map kept. Checked reads; cookies can be read, not made.
 pub struct Probed;
 
 impl Memory for Typed {
-    #[inline(always)]
-    unsafe fn ld<T: Copy + Default>(base: *const u8, place: impl Place) -> T {
-        // SAFETY: the verifier checks the access.
-        unsafe { sock::ld(base, place) }
-    }
-
-    #[inline(always)]
-    fn cookie(sk: *const u8) -> u64 {
-        sock::cookie(sk)
-    }
-
-    #[inline(always)]
-    fn tcp(sk: *const u8) -> *const u8 {
-        sock::tcp(sk)
-    }
-
-    #[inline(always)]
-    fn tcp_request(req: *const u8) -> *const u8 {
-        sock::tcp_request(req)
-    }
-
     #[inline(always)]
     unsafe fn of_net<T: Copy + Default>(sk: *const u8, place: impl Place) -> T {
         // SAFETY: the caller's; `skc_net` is set for a socket's whole life.

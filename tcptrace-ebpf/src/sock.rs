@@ -106,12 +106,12 @@ pub fn flags(sk: *const u8, tp: *const u8) -> u16 {
 
 /// Has the socket's network namespace as many TIME_WAIT sockets as it may have? `tw_refcount` counts them, plus one.
 #[inline(always)]
-pub fn time_wait_full(tp: *const u8) -> bool {
+pub unsafe fn time_wait_full<M: Memory>(sk: *const u8) -> bool {
     if off!(tw_count).is_absent() || off!(tw_max).is_absent() {
         return false;
     }
-    // SAFETY: `skc_net` is set for a socket's whole life.
-    unsafe { Typed::of_net::<u32>(tp, off!(tw_count)) > Typed::of_net::<u32>(tp, off!(tw_max)) }
+    // SAFETY: a socket.
+    unsafe { M::of_net::<u32>(sk, off!(tw_count)) > M::of_net::<u32>(sk, off!(tw_max)) }
 }
 
 /// Both ends of any kind of socket that starts with a `sock_common`. `lport` is passed in: full sockets keep it longer in
@@ -237,16 +237,22 @@ pub unsafe fn describe(sk: *const u8, tp: *const u8, lport: u16, state: u8, r: *
 /// Inode number of the socket; 0 while it has no `struct socket`.
 #[inline(always)]
 pub unsafe fn inode(sk: *const u8) -> u64 {
-    // SAFETY: a full socket; the inode follows its `struct socket` in one allocation (`socket_alloc`), outside of what the
-    // verifier lets a `struct socket` pointer reach, hence the helper.
+    // SAFETY: a full socket.
     unsafe {
         if !off!(sk_ino).is_absent() {
             return ld(sk, off!(sk_ino));
         }
-        let socket: *const u8 = ld(sk, off!(socket));
-        if socket.is_null() || off!(socket_inode).is_absent() {
-            return 0;
-        }
-        Probed::ld(socket, off!(socket_inode))
+        inode_of(ld(sk, off!(socket)))
     }
+}
+
+/// Inode number of a `struct socket`, which it follows in one allocation (`socket_alloc`), outside of what the verifier lets a
+/// pointer to it reach, hence the helper. 0: there is none.
+#[inline(always)]
+pub unsafe fn inode_of(socket: *const u8) -> u64 {
+    if socket.is_null() || off!(socket_inode).is_absent() {
+        return 0;
+    }
+    // SAFETY: a checked read.
+    unsafe { Probed::ld(socket, off!(socket_inode)) }
 }

@@ -20,7 +20,7 @@ use crate::{
     emit, filter,
     listeners::{self, Listener},
     maps::{REQSK_TIMER, TW_TIMER},
-    memory::{Memory, Probed},
+    memory::{Memory, Probed, Typed},
     place::{Place, bits, off},
     queue::{
         accept_queue, half_open,
@@ -293,7 +293,7 @@ unsafe fn child_established(s: *mut Scratch, sk: *const u8, is_newborn: bool) {
             accept_queue::tell(s, Trusted::cookie(sk));
         } else if is_newborn {
             let tp = sock::tcp(sk);
-            if !tp.is_null() && Trusted::bits(tp, bits!(syn_fastopen_child)) == 0 {
+            if !tp.is_null() && Typed::bits(tp, bits!(syn_fastopen_child)) == 0 {
                 (*s).cookie_child = sk as u64;
             }
         }

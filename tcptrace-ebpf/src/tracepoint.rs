@@ -77,26 +77,32 @@ fn timer_expire_exit(ctx: BtfTracePointContext) -> i32 {
 
 #[btf_tracepoint(function = "inet_sock_set_state")]
 fn state_marks(ctx: BtfTracePointContext) -> i32 {
-    pair::first(second::MARKS, Token::of(ctx.arg(0)), || marks(&ctx));
+    if concerns_children(&ctx) {
+        pair::first(second::MARKS, Token::of(ctx.arg(0)), || marks(&ctx));
+    }
     0
 }
 
 /// Twice is as good as once.
 #[btf_tracepoint(function = "inet_sock_set_state")]
 fn state_marks_nested(ctx: BtfTracePointContext) -> i32 {
-    if !pair::is_seen(second::MARKS, Token::of(ctx.arg(0)), || false) {
+    if concerns_children(&ctx) && !pair::is_seen(second::MARKS, Token::of(ctx.arg(0)), || false) {
         marks(&ctx);
     }
     0
 }
 
+/// Does it come from a state that children have, or the listener that makes them?
+#[inline(always)]
+fn concerns_children(ctx: &BtfTracePointContext) -> bool {
+    let from: i32 = ctx.arg(1);
+    from as u8 == tcp::LISTEN || from as u8 == tcp::SYN_RECV
+}
+
 #[inline(always)]
 fn marks(ctx: &BtfTracePointContext) {
-    let from: i32 = ctx.arg(1);
-    if from as u8 == tcp::LISTEN || from as u8 == tcp::SYN_RECV {
-        let to: i32 = ctx.arg(2);
-        timers::child_moves(ctx.arg(0), from as u8, to as u8);
-    }
+    let (from, to): (i32, i32) = (ctx.arg(1), ctx.arg(2));
+    timers::child_moves(ctx.arg(0), from as u8, to as u8);
 }
 
 #[btf_tracepoint(function = "sk_data_ready")]

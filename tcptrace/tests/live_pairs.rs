@@ -20,6 +20,7 @@ use crate::support::{
     tun::{Tun, at},
 };
 
+const CLOSE: u8 = 7;
 const INTERVAL: Duration = Duration::from_millis(100);
 
 /// Passes every hook that has two programs.
@@ -29,7 +30,7 @@ fn traffic(ns: &Netns, tun: &Tun) {
     let Pair { listener: _listener, client, server } = pair(ns, local(7952));
     client.linger_zero();
     client.close();
-    server.wait_state(7);
+    server.wait_state(CLOSE);
     server.close();
     Sock::new(ns, local(7953)).connect(local(7953)).expect_err("nobody listens");
     let mut peer = tun.peer(7954);

@@ -174,11 +174,11 @@ fn attach_to_exit(name: &str, program: &OwnedFd) -> Result<OwnedFd> {
 /// The kernel refuses one, or has no tracefs.
 pub fn run(write: bool) -> Result<()> {
     tracefs::provide()?;
-    let ring = Ring::new().context("making a ring")?;
-    let writes = write_to(&ring.fd);
+    let ring = if write { Some(Ring::new().context("making a ring")?) } else { None };
+    let first = ring.as_ref().map_or_else(|| NOTHING.to_vec(), |ring| write_to(&ring.fd));
     let mut held = Vec::new();
     for (at, name) in HOOKS.into_iter().enumerate() {
-        let program = load(RAW_TRACEPOINT, if write && at == FIRST { &writes } else { &NOTHING })?;
+        let program = load(RAW_TRACEPOINT, if at == FIRST { &first } else { &NOTHING })?;
         let open = Open { name: name.as_ptr() as u64, program: program.as_raw_fd() as u32, reserved: 0 };
         held.push((bpf(RAW_TRACEPOINT_OPEN, &open).with_context(|| format!("attaching to {name:?}"))?, program));
     }
@@ -187,7 +187,12 @@ pub fn run(write: bool) -> Result<()> {
         held.push((attach_to_exit(name, &program).with_context(|| format!("attaching to {name}"))?, program));
     }
     loop {
-        thread::sleep(Duration::from_millis(100));
-        ring.forget();
+        match &ring {
+            Some(ring) => {
+                thread::sleep(Duration::from_millis(100));
+                ring.forget();
+            }
+            None => thread::park(),
+        }
     }
 }

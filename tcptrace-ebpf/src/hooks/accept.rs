@@ -15,12 +15,12 @@ use tcptrace_common::{
 
 use super::Number;
 use crate::{
-    emit, listeners,
-    maps::{FILTER, LISTENERS_ONLY, NETNS, QUEUES, SYSCALLS},
+    emit, filter, listeners,
+    maps::{FILTER, LISTENERS_ONLY, QUEUES, SYSCALLS},
     memory::{Memory, Probed},
     per_socket,
     place::{Place, off},
-    sock::ld,
+    sock::{self, ld},
     task,
 };
 
@@ -77,15 +77,16 @@ pub fn sys_exit(ctx: BtfTracePointContext) -> i32 {
 /// The `struct socket` and the `struct sock` behind a descriptor of the current process; no TCP socket if another thread
 /// closed it.
 #[inline(always)]
-unsafe fn socket_of(fd: i32) -> (u64, u64) {
+unsafe fn socket_of(fd: i32) -> (*const u8, *const u8) {
     // SAFETY: each step is a checked read.
     unsafe {
-        let files: u64 = Probed::ld(h::bpf_get_current_task() as *const u8, off!(task_files));
-        let fdt: u64 = Probed::ld(files as *const u8, off!(files_fdt));
-        let array: u64 = Probed::ld(fdt as *const u8, off!(fdt_fd));
-        let file: u64 = Probed::ld(array as *const u8, fd as u32 * 8);
-        let socket: u64 = Probed::ld(file as *const u8, off!(file_private));
-        (socket, Probed::ld(socket as *const u8, off!(socket_sk)))
+        let step = |from: *const u8, place| Probed::ld::<u64>(from, place) as *const u8;
+        let files = step(h::bpf_get_current_task() as *const u8, off!(task_files).offset());
+        let fdt = step(files, off!(files_fdt).offset());
+        let array = step(fdt, off!(fdt_fd).offset());
+        let file = step(array, fd as u32 * 8);
+        let socket = step(file, off!(file_private).offset());
+        (socket, step(socket, off!(socket_sk).offset()))
     }
 }
 
@@ -98,11 +99,11 @@ fn listening(fd: i32) {
     // SAFETY: checked reads; the slot is a `Bound`.
     unsafe {
         let (_, sk) = socket_of(fd);
-        if sk == 0 || Probed::ld::<u16>(sk as *const u8, off!(protocol)) != 6 {
+        if sk.is_null() || Probed::ld::<u16>(sk, off!(protocol)) != 6 {
             return;
         }
-        let cookie: u64 = Probed::ld(sk as *const u8, off!(cookie));
-        let lport: u16 = Probed::ld(sk as *const u8, off!(num));
+        let cookie: u64 = Probed::ld(sk, off!(cookie));
+        let lport: u16 = Probed::ld(sk, off!(num));
         if cookie == 0 || lport == 0 {
             return;
         }
@@ -127,26 +128,26 @@ fn accepted_fd(fd: i32) {
     // SAFETY: checked reads.
     unsafe {
         let (socket, sk) = socket_of(fd);
-        let inode = if off!(sk_ino).is_absent() { inode_of(socket) } else { Probed::ld(sk as *const u8, off!(sk_ino)) };
+        let inode = if off!(sk_ino).is_absent() { sock::inode_of(socket) } else { Probed::ld(sk, off!(sk_ino)) };
         accepted(sk, fd, inode);
     }
 }
 
 #[inline(always)]
-unsafe fn accepted(sk: u64, fd: i32, inode: u64) {
+unsafe fn accepted(sk: *const u8, fd: i32, inode: u64) {
     // SAFETY: checked reads.
     unsafe {
-        if sk == 0 || Probed::ld::<u16>(sk as *const u8, off!(protocol)) != 6 {
+        if sk.is_null() || Probed::ld::<u16>(sk, off!(protocol)) != 6 {
             return;
         }
         if QUEUES.load() != 0 {
-            listeners::accepted(sk);
+            listeners::accepted(sk as u64);
         }
         if LISTENERS_ONLY.load() != 0 {
             return;
         }
         // Only a Fast Open child may have none yet: the state program makes the cookie of every socket that it says anything about.
-        let cookie: u64 = Probed::ld(sk as *const u8, off!(cookie));
+        let cookie: u64 = Probed::ld(sk, off!(cookie));
         let taken = if cookie == 0 { None } else { per_socket::take_over(cookie, task::current_tgid()) };
         let number = match taken {
             Some(seq) => Number { seq, flags: 0 },
@@ -154,10 +155,10 @@ unsafe fn accepted(sk: u64, fd: i32, inode: u64) {
             // It has storage, or is older than the trace.
             None => Number { seq: 0, flags: flag::SEQ_ABSENT },
         };
-        let state: u8 = Probed::ld(sk as *const u8, off!(state));
-        let err: u32 = Probed::ld(sk as *const u8, off!(err));
+        let state: u8 = Probed::ld(sk, off!(state));
+        let err: u32 = Probed::ld(sk, off!(err));
         emit::record::<Accepted>(PROGRAM, |r| {
-            (*r).addr = sk;
+            (*r).addr = sk as u64;
             let head = &raw mut (*r).head;
             (*head).sock = cookie;
             (*head).kind = kind::ACCEPTED;
@@ -174,28 +175,9 @@ unsafe fn accepted(sk: u64, fd: i32, inode: u64) {
 /// Would the state program have nothing to say of this socket? It has no slot, so only what an untyped pointer gives can be
 /// asked; where that does not decide, it stays unsaid who accepted, and who closes it tells.
 #[inline(always)]
-unsafe fn filtered_out(sk: u64) -> bool {
+unsafe fn filtered_out(sk: *const u8) -> bool {
     let on = FILTER.load();
-    if on.ports | on.addrs | on.pids != 0 {
-        return true;
-    }
-    // SAFETY: checked reads.
-    on.netns != 0
-        && unsafe {
-            let net: u64 = Probed::ld(sk as *const u8, off!(net));
-            let inum: u32 = Probed::ld(net as *const u8, off!(net_inum));
-            NETNS.get(inum).is_none()
-        }
-}
-
-/// Inode number of a `struct socket`: they are one allocation (`socket_alloc`).
-#[inline(always)]
-unsafe fn inode_of(socket: u64) -> u64 {
-    if socket == 0 || off!(socket_inode).is_absent() {
-        return 0;
-    }
-    // SAFETY: a checked read.
-    unsafe { Probed::ld(socket as *const u8, off!(socket_inode)) }
+    on.ports | on.addrs | on.pids != 0 || !filter::in_netns::<Probed>(sk)
 }
 
 /// security_sock_graft(sk, parent): the exact child in the accepter's context, before its descriptor exists.
@@ -216,5 +198,5 @@ pub fn sock_graft_kprobe(ctx: ProbeContext) -> u32 {
 #[inline(always)]
 fn grafted(sk: *const u8, parent: *const u8) {
     // SAFETY: checked reads.
-    unsafe { accepted(sk as u64, -1, inode_of(parent as u64)) }
+    unsafe { accepted(sk, -1, sock::inode_of(parent)) }
 }

@@ -1,38 +1,19 @@
 //! tcp_destroy_sock: the end of a socket. Frees its slot; a record is made only for one whose CLOSE may not have been the
 //! last word (a RST can follow it), because connection churn must not pay for the others.
 
-use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
-use tcptrace_common::{
-    pair::Token,
-    record::kind,
-    settings::{program::TCP_DESTROY_SOCK as PROGRAM, second},
-};
+use tcptrace_common::{record::kind, settings::program::TCP_DESTROY_SOCK as PROGRAM};
 
 use super::Live;
 use crate::{
     listeners,
     maps::{LISTENERS_ONLY, QUEUES},
-    pair, per_socket,
+    per_socket,
     place::off,
     sock,
     sock::ld,
 };
 
-#[btf_tracepoint(function = "tcp_destroy_sock")]
-pub fn tcp_destroy_sock(ctx: BtfTracePointContext) -> i32 {
-    let sk: *const u8 = ctx.arg(0);
-    pair::first(second::DESTROY, Token::of(sk), || destroyed(sk));
-    0
-}
-
-#[btf_tracepoint(function = "tcp_destroy_sock")]
-pub fn tcp_destroy_sock_nested(ctx: BtfTracePointContext) -> i32 {
-    let sk: *const u8 = ctx.arg(0);
-    if !pair::is_seen(second::DESTROY, Token::of(sk), || true) {
-        destroyed(sk);
-    }
-    0
-}
+pair!("tcp_destroy_sock", tcp_destroy_sock, tcp_destroy_sock_nested, DESTROY, destroyed);
 
 #[inline(always)]
 fn destroyed(sk: *const u8) {
@@ -44,11 +25,8 @@ fn destroyed(sk: *const u8) {
     if cookie == 0 || !sock::is_tcp(sk) {
         return;
     }
-    if LISTENERS_ONLY.load() == 0
-        && reset_may_follow(sk)
-        && let Some(live) = Live::find(sk)
-    {
-        live.emit_bare(PROGRAM, kind::DESTROYED);
+    if LISTENERS_ONLY.load() == 0 && reset_may_follow(sk) {
+        Live::tell(sk, PROGRAM, kind::DESTROYED);
     }
     per_socket::release(cookie);
 }

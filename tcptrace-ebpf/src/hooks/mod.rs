@@ -1,5 +1,28 @@
 //! One file per signal, named as the record it makes.
 
+/// Two programs on a tracepoint whose first argument is a socket, which `$act` is done about.
+macro_rules! pair {
+    ($hook:literal, $first:ident, $second:ident, $number:ident, $act:expr) => {
+        #[aya_ebpf::macros::btf_tracepoint(function = $hook)]
+        pub fn $first(ctx: aya_ebpf::programs::BtfTracePointContext) -> i32 {
+            let sk: *const u8 = ctx.arg(0);
+            let token = tcptrace_common::pair::Token::of(sk);
+            $crate::pair::first(tcptrace_common::settings::second::$number, token, || $act(sk));
+            0
+        }
+
+        #[aya_ebpf::macros::btf_tracepoint(function = $hook)]
+        pub fn $second(ctx: aya_ebpf::programs::BtfTracePointContext) -> i32 {
+            let sk: *const u8 = ctx.arg(0);
+            let token = tcptrace_common::pair::Token::of(sk);
+            if !$crate::pair::is_seen(tcptrace_common::settings::second::$number, token, || true) {
+                $act(sk);
+            }
+            0
+        }
+    };
+}
+
 mod accept;
 mod destroy;
 mod error;
@@ -41,6 +64,14 @@ impl Live {
         let cookie = sock::cookie(sk);
         let kept = per_socket::find(sk, cookie);
         Some(Self { sk, tp, cookie, kept })
+    }
+
+    /// Tell of the socket, if it is wanted, by a record that is a head alone.
+    #[inline(always)]
+    pub fn tell(sk: *const u8, program: usize, kind: u8) {
+        if let Some(live) = Self::find(sk) {
+            live.emit_bare(program, kind);
+        }
     }
 
     /// Number the next record. To be done before the ring is asked for room: a record that finds none leaves a gap.

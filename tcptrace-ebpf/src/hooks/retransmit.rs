@@ -2,12 +2,8 @@
 
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 use tcptrace_common::{
-    pair::Token,
     record::{SynAck, kind},
-    settings::{
-        program::{TCP_RETRANSMIT_SKB, TCP_RETRANSMIT_SYNACK},
-        second,
-    },
+    settings::program::{TCP_RETRANSMIT_SKB, TCP_RETRANSMIT_SYNACK},
     state as tcp,
 };
 
@@ -15,32 +11,15 @@ use super::Live;
 use crate::{
     emit, filter, listeners,
     maps::{LISTENERS_ONLY, QUEUES},
-    pair,
     place::off,
     sock::{self, ld, ld_or},
 };
 
-#[btf_tracepoint(function = "tcp_retransmit_skb")]
-pub fn tcp_retransmit_skb(ctx: BtfTracePointContext) -> i32 {
-    let sk: *const u8 = ctx.arg(0);
-    pair::first(second::RETRANSMIT, Token::of(sk), || sent_again(sk));
-    0
-}
-
-#[btf_tracepoint(function = "tcp_retransmit_skb")]
-pub fn tcp_retransmit_skb_nested(ctx: BtfTracePointContext) -> i32 {
-    let sk: *const u8 = ctx.arg(0);
-    if !pair::is_seen(second::RETRANSMIT, Token::of(sk), || true) {
-        sent_again(sk);
-    }
-    0
-}
+pair!("tcp_retransmit_skb", tcp_retransmit_skb, tcp_retransmit_skb_nested, RETRANSMIT, sent_again);
 
 #[inline(always)]
 fn sent_again(sk: *const u8) {
-    if let Some(live) = Live::find(sk) {
-        live.emit_bare(TCP_RETRANSMIT_SKB, kind::RETRANSMIT);
-    }
+    Live::tell(sk, TCP_RETRANSMIT_SKB, kind::RETRANSMIT);
 }
 
 /// Fires on a duplicate SYN too; `num_retrans` is the value before the increment.

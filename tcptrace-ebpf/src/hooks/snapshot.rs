@@ -72,7 +72,7 @@ pub unsafe fn iter_tcp(ctx: *const IterTcp) -> i32 {
                 );
             }
         } else if state == tcp::NEW_SYN_RECV {
-            let req: *const u8 = h::bpf_skc_to_tcp_request_sock(skc.cast_mut().cast()).cast_const().cast();
+            let req = sock::tcp_request(skc);
             if !req.is_null() {
                 let retrans = u32::from(ld_or::<u8>(req, off!(num_retrans), 0));
                 mini(meta, req, kind::REQUEST, state, ld(req, off!(req_num)), retrans);

@@ -13,6 +13,7 @@ use super::{Live, Number, listener};
 use crate::{
     emit, filter,
     maps::{FILTER, LISTENERS_ONLY, PIDS, QUEUES, SYSCALLS, VERBOSE},
+    memory::Typed,
     pair, per_socket,
     place::off,
     sock,
@@ -96,7 +97,7 @@ fn transition(sk: *const u8, from: u8, to: u8) -> bool {
     // SAFETY: a full socket.
     let known = per_socket::has_slot(unsafe { ld(sk, off!(cookie)) });
     // One that passed before is where it was, and `struct net` is a cache line that all CPUs write to.
-    if !known && !filter::in_netns(tp) {
+    if !known && !filter::in_netns::<Typed>(tp) {
         return true;
     }
     // The tuple of an active open is complete only now. If it passed while it was not, the collector needs this record to know
@@ -154,7 +155,8 @@ fn transition(sk: *const u8, from: u8, to: u8) -> bool {
     } else if to == tcp::CLOSE {
         let mut extra = remember(&live, from, to);
         let closing = from == tcp::FIN_WAIT2 || from == tcp::CLOSING || from == tcp::FIN_WAIT1;
-        if closing && sock::time_wait_full(tp) {
+        // SAFETY: a full socket.
+        if closing && unsafe { sock::time_wait_full::<Typed>(tp) } {
             extra |= flag::TW_FULL;
         }
         let number = live.number();

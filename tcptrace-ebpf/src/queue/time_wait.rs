@@ -11,6 +11,7 @@ use crate::{
     emit, filter,
     memory::Memory,
     place::{Place, off},
+    sock,
 };
 
 /// All of `head` but its time.
@@ -40,7 +41,7 @@ fn tell_begin(cookie: u64, from: u8, to: u8) {
 pub fn begins<M: Memory>(sk: *const u8, to: u8) {
     // SAFETY: a full socket.
     unsafe {
-        if !filter::wanted_by::<M>(sk, M::ld(sk, off!(num)), 0) || full::<M>(sk) {
+        if !filter::wanted_by::<M>(sk, M::ld(sk, off!(num)), 0) || sock::time_wait_full::<M>(sk) {
             return;
         }
         let cookie = M::cookie(sk);
@@ -48,16 +49,6 @@ pub fn begins<M: Memory>(sk: *const u8, to: u8) {
             tell_begin(cookie, M::ld(sk, off!(state)), to);
         }
     }
-}
-
-/// [`sock::time_wait_full`](crate::sock::time_wait_full).
-#[inline(always)]
-unsafe fn full<M: Memory>(sk: *const u8) -> bool {
-    if off!(tw_count).is_absent() || off!(tw_max).is_absent() {
-        return false;
-    }
-    // SAFETY: a socket.
-    unsafe { M::of_net::<u32>(sk, off!(tw_count)) > M::of_net::<u32>(sk, off!(tw_max)) }
 }
 
 /// A timewait socket that is wanted and known: its cookie and the state that it stands for.

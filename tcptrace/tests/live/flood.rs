@@ -5,7 +5,6 @@ use std::{
     fs::{self, File},
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::{Shutdown, SocketAddr, TcpStream},
-    ops::RangeInclusive,
     os::fd::AsRawFd as _,
     path::{Path, PathBuf},
     process::Stdio,
@@ -20,6 +19,7 @@ use crate::support::{
     netns::Netns,
     process::{self, Running},
     queues::{Served, served},
+    run::nothing_lost,
     setting,
     socket::Sock,
     tracer::{tcptrace, tier},
@@ -110,9 +110,10 @@ struct Outcome {
 }
 
 impl Outcome {
-    /// SYNs that the listener may have seen: of those that the client sends again some meet its request, or its connection.
-    fn syns(&self) -> RangeInclusive<u64> {
-        *SYNS + 1..=*SYNS + self.client_syns
+    /// The listener saw so many SYNs: of those that the client sends again some may meet its request, or its connection.
+    fn saw(&self, syns: u64) {
+        let all = *SYNS + 1..=*SYNS + self.client_syns;
+        assert!(all.contains(&syns), "{syns}, not {all:?}");
     }
 }
 
@@ -182,8 +183,7 @@ struct Sums(Vec<Value>);
 impl Sums {
     fn of(path: &Path) -> Self {
         let all = lines(path);
-        let losses: Vec<_> = all.iter().filter(|line| line["type"] == "loss").collect();
-        assert!(losses.is_empty(), "{losses:?}");
+        nothing_lost(&all);
         Self(all.into_iter().filter(|line| line["type"] == "listener").collect())
     }
 
@@ -246,8 +246,7 @@ fn every_syn_of_a_flood_is_counted() {
     let most = QUEUES_RATE * (outcome.seconds + 4);
     assert!(sums.get("/held_back") > 0 || *SYNS < most, "the flood is faster than the rate of records");
     if sums.exact() {
-        let syns = sums.get("/syns");
-        assert!(outcome.syns().contains(&syns), "{syns}, not {:?}", outcome.syns());
+        outcome.saw(sums.get("/syns"));
     }
     let enough = |line: &&Value| line["queued"].as_u64().is_some_and(|n| n > 2 * u64::from(*SOURCES));
     let estimates: Vec<u64> = sums.0.iter().filter(enough).filter_map(|line| line["sources"].as_u64()).collect();
@@ -266,7 +265,7 @@ fn every_cookie_of_a_flood_is_counted() {
     let (queued, cookies) = (sums.get("/queued"), sums.get("/cookies_sent"));
     assert_eq!(cookies, counter(&outcome.victim, "SyncookiesSent"));
     let syns = queued + cookies;
-    assert!(outcome.syns().contains(&syns), "{syns}, not {:?}", outcome.syns());
+    outcome.saw(syns);
     if sums.exact() {
         assert_eq!(sums.get("/syns"), syns);
     } else {
@@ -282,7 +281,7 @@ fn every_drop_of_a_flood_is_counted() {
     let (queued, dropped) = (sums.get("/queued"), sums.get("/dropped/syn_queue_full"));
     assert_eq!(dropped, counter(&outcome.victim, "TCPReqQFullDrop"));
     let syns = queued + dropped;
-    assert!(outcome.syns().contains(&syns), "{syns}, not {:?}", outcome.syns());
+    outcome.saw(syns);
     if sums.exact() {
         assert_eq!(sums.get("/syns"), syns);
     } else {

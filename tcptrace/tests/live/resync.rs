@@ -16,7 +16,7 @@ use tcptrace::model::State;
 use crate::support::{
     netns::{LISTEN, Netns, TIME_WAIT},
     process::{self, Running, me},
-    run::{Conn, parse},
+    run::{Conn, nothing_lost, parse},
     socket::{Pair, close_in_order, local, pair},
     tracer::{replay, tcptrace},
     wait_until,
@@ -283,5 +283,5 @@ fn without_a_loss_there_is_one_snapshot() {
     assert_eq!(tracer.resyncs(), 0);
     let (connections, lines) = tracer.stop();
     assert!(connections.iter().all(|c| c.number("gaps") == 0 && c.text("end") == "fin"));
-    assert!(!lines.iter().any(|line| line["type"] == "loss"));
+    nothing_lost(&lines);
 }

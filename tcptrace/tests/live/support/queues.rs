@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use super::{
     netns::Netns,
     now, process,
-    run::{Run, brief, parse},
+    run::{Run, brief, nothing_lost, parse},
     segment::flag::{ACK, SYN},
     tracer::{Live, netns_list, tcptrace, tier},
     tun::{Peer, Tun},
@@ -254,8 +254,7 @@ impl Watched {
     fn check(&self, stderr: &str) {
         assert!(!stderr.contains("panicked") && !stderr.contains("RUST_BACKTRACE"), "{stderr}");
         assert_eq!(self.lines.first().map(|l| &l["type"]), Some(&"start".into()), "{}", brief(&self.text));
-        let losses: Vec<_> = self.of_type("loss").collect();
-        assert!(losses.is_empty(), "{losses:?}");
+        nothing_lost(&self.lines);
         let summary = self.summary();
         assert_eq!((&summary["type"], &summary["lost"]), (&"summary".into(), &0.into()), "{}", brief(&self.text));
         // As the tier claims: what hooks see whole must agree with the kernel's own counters; without, nothing is claimed.

@@ -156,8 +156,7 @@ impl Run {
         assert!(!self.stderr.contains("panicked") && !self.stderr.contains("RUST_BACKTRACE"), "{}", self.stderr);
         assert_eq!(self.lines.first().map(|l| &l["type"]), Some(&"start".into()), "{}", brief(&self.text));
         assert_eq!(self.lines.last().map(|l| &l["type"]), Some(&"summary".into()), "{}", brief(&self.text));
-        let losses: Vec<_> = self.of_type("loss").collect();
-        assert!(losses.is_empty(), "{losses:?}");
+        nothing_lost(&self.lines);
         assert_eq!(self.lines.last().expect("not empty")["lost"], 0, "{}", brief(&self.text));
         let mut last: HashMap<u64, &Value> = HashMap::new();
         for t in self.of_type("transition") {
@@ -210,6 +209,12 @@ fn half_open_is_told(c: &Conn, served: bool, cookies: bool) {
 pub fn brief(text: &str) -> &str {
     let from = text.len().saturating_sub(4000);
     text[from..].split_once('\n').filter(|_| from > 0).map_or(text, |(_, rest)| rest)
+}
+
+/// No line tells of a loss.
+pub fn nothing_lost(lines: &[Value]) {
+    let losses: Vec<_> = lines.iter().filter(|line| line["type"] == "loss").collect();
+    assert!(losses.is_empty(), "{losses:?}");
 }
 
 /// `FROM>TO` of a transition.
