@@ -12,7 +12,7 @@
 use aya_ebpf::helpers::generated as h;
 use tcptrace_common::{
     queue::{drop, outcome},
-    settings::program::{ACCEPT_QUEUE, COOKIES, FAST_OPEN, HALF_OPEN, MIGRATION, OVERFLOW},
+    settings::program::{ACCEPT_QUEUE, HALF_OPEN, MIGRATION, OVERFLOW},
     state as tcp,
 };
 
@@ -315,46 +315,44 @@ pub fn listener_ready(sk: *const u8) {
         let Some(l) = Listener::of::<Trusted>(ACCEPT_QUEUE, sk) else { return };
         let d = Depths::now::<Trusted>(sk);
         l.peaks(d.syn, d.accept);
+        let totals = l.totals();
         // One that was let go before any listener woke up for it is still remembered.
-        let (by_cookie, newborn, moved) = (own(sk, by_cookie), own(sk, newborn), own(sk, moved));
-        if moved != 0 {
-            in_queue(ACCEPT_QUEUE, &l, moved, outcome::COMPLETED, d);
-        } else if by_cookie != 0 {
-            (*l.totals()).cookies_ok += 1;
-            in_queue(COOKIES, &l, by_cookie, outcome::COOKIE_COMPLETED, d);
-        } else if newborn != 0 && Probed::ld::<u8>(newborn as *const u8, off!(state)) == tcp::SYN_RECV {
-            (*l.totals()).fast_opens += 1;
-            in_queue(FAST_OPEN, &l, newborn, outcome::FAST_OPEN, d);
+        if is_own(sk, moved) {
+            in_queue(&l, moved, outcome::COMPLETED, d);
+        } else if is_own(sk, by_cookie) {
+            (*totals).cookies_ok += 1;
+            in_queue(&l, by_cookie, outcome::COOKIE_COMPLETED, d);
+        } else if is_own(sk, newborn) && Probed::ld::<u8>(newborn as *const u8, off!(state)) == tcp::SYN_RECV {
+            (*totals).fast_opens += 1;
+            l.source(request::peer::<Probed>(newborn as *const u8));
+            in_queue(&l, newborn, outcome::FAST_OPEN, d);
         }
     }
 }
 
-/// The child if it is at the listener's port, 0 otherwise.
+/// Is there a child, and is it at the listener's port?
 #[inline(always)]
-unsafe fn own(sk: *const u8, child: u64) -> u64 {
+unsafe fn is_own(sk: *const u8, child: u64) -> bool {
     if child == 0 {
-        return 0;
+        return false;
     }
     // SAFETY: a listener; checked reads.
     unsafe {
-        let same_port = Trusted::ld::<u16>(sk, off!(num)) == Probed::ld::<u16>(child as *const u8, off!(num));
-        let same_net = Trusted::netns(sk) == Probed::netns(child as *const u8);
-        if same_port && same_net { child } else { 0 }
+        Trusted::ld::<u16>(sk, off!(num)) == Probed::ld::<u16>(child as *const u8, off!(num))
+            && Trusted::netns(sk) == Probed::netns(child as *const u8)
     }
 }
 
-#[inline(always)]
-unsafe fn in_queue(program: usize, l: &Listener, child: u64, how: u8, d: Depths) {
+/// One copy for three callers: its reads are most of the program.
+#[inline(never)]
+fn in_queue(l: &Listener, child: u64, how: u8, d: Depths) {
     let sk = child as *const u8;
     // SAFETY: a map entry; checked reads.
     unsafe {
         (*l.totals()).completed += 1;
-        listeners::wait_begins(program, l, child);
-        if how == outcome::FAST_OPEN {
-            l.source(request::peer::<Probed>(sk));
-        }
+        listeners::wait_begins(ACCEPT_QUEUE, l, child);
         if request::completion_passes::<Probed>(sk) {
-            emit::record(program, |r| {
+            emit::record(ACCEPT_QUEUE, |r| {
                 request::from_child::<Probed>(r, l.cookie, sk, how);
                 (*r).child = Probed::cookie(sk);
                 (*r).addr = if how == outcome::FAST_OPEN { child } else { 0 };
