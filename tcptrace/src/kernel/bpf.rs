@@ -1,4 +1,5 @@
-//! bpf(2) where aya has no call for it: batch look-ups, single updates and deletions, iterators, run statistics.
+//! bpf(2) where aya has no call for it: batch look-ups and updates, single updates and deletions, iterators, programs that run once, run
+//! statistics.
 
 use std::{
     fs::File,
@@ -10,13 +11,18 @@ const MAP_LOOKUP_ELEM: libc::c_long = 1;
 const MAP_UPDATE_ELEM: libc::c_long = 2;
 const MAP_DELETE_ELEM: libc::c_long = 3;
 const MAP_GET_NEXT_KEY: libc::c_long = 4;
+const PROG_LOAD: libc::c_long = 5;
+const PROG_TEST_RUN: libc::c_long = 10;
 const OBJ_GET_INFO_BY_FD: libc::c_long = 15;
 const MAP_LOOKUP_BATCH: libc::c_long = 24;
+const MAP_UPDATE_BATCH: libc::c_long = 26;
 const LINK_CREATE: libc::c_long = 28;
 const LINK_GET_FD_BY_ID: libc::c_long = 30;
 const ENABLE_STATS: libc::c_long = 32;
 const ITER_CREATE: libc::c_long = 33;
 const TRACE_ITER: u32 = 28;
+const PROG_TYPE_SYSCALL: u32 = 31;
+const SLEEPABLE: u32 = 1 << 4;
 /// `BPF_LINK_TYPE_PERF_EVENT`, and of those `BPF_PERF_EVENT_KPROBE` and `BPF_PERF_EVENT_KRETPROBE`.
 const LINK_PERF_EVENT: u32 = 7;
 const KPROBES: [u32; 2] = [3, 4];
@@ -42,6 +48,38 @@ struct Batch {
     map_fd: u32,
     elem_flags: u64,
     flags: u64,
+}
+
+/// The members for loading a program, as far as one without type information has them.
+#[repr(C)]
+struct Load {
+    kind: u32,
+    insn_count: u32,
+    insns: u64,
+    license: u64,
+    log_level: u32,
+    log_size: u32,
+    log: u64,
+    kernel_version: u32,
+    flags: u32,
+}
+
+/// The member `test`.
+#[derive(Default)]
+#[repr(C)]
+struct TestRun {
+    program_fd: u32,
+    returned: u32,
+    data_size_in: u32,
+    data_size_out: u32,
+    data_in: u64,
+    data_out: u64,
+    repeat: u32,
+    duration: u32,
+    ctx_size_in: u32,
+    ctx_size_out: u32,
+    ctx_in: u64,
+    ctx_out: u64,
 }
 
 /// The member `link_create`.
@@ -186,6 +224,52 @@ pub(super) fn for_each_key(map: &impl AsFd, words: usize, mut entry: impl FnMut(
         entry(key, &value);
         position = Some(key);
     }
+}
+
+/// Set the first elements of an array of maps. The kernel waits for programs that may still use what was there before, for each call,
+/// and before Linux 6.8 for each element.
+pub(super) fn set_maps(array: &impl AsFd, maps: &[OwnedFd]) -> io::Result<()> {
+    let keys: Vec<u32> = (0..).take(maps.len()).collect();
+    let values: Vec<u32> = maps.iter().map(|map| map.as_raw_fd() as u32).collect();
+    let mut attr = Batch {
+        in_batch: 0,
+        out_batch: 0,
+        keys: keys.as_ptr().addr() as u64,
+        values: values.as_ptr().addr() as u64,
+        count: maps.len() as u32,
+        map_fd: array.as_fd().as_raw_fd() as u32,
+        elem_flags: 0,
+        flags: 0,
+    };
+    call(MAP_UPDATE_BATCH, &mut attr).map(drop)
+}
+
+/// Load a program that runs when it is told to ([`run_syscall`]).
+pub(super) fn load_syscall(insns: &[u64]) -> io::Result<OwnedFd> {
+    let mut attr = Load {
+        kind: PROG_TYPE_SYSCALL,
+        insn_count: insns.len() as u32,
+        insns: insns.as_ptr().addr() as u64,
+        license: c"GPL".as_ptr().addr() as u64,
+        log_level: 0,
+        log_size: 0,
+        log: 0,
+        kernel_version: 0,
+        flags: SLEEPABLE,
+    };
+    descriptor(PROG_LOAD, &mut attr)
+}
+
+/// Run such a program with a context that it may change; what it returned.
+pub(super) fn run_syscall(program: &OwnedFd, context: &mut u64) -> io::Result<u32> {
+    let mut attr = TestRun {
+        program_fd: program.as_raw_fd() as u32,
+        ctx_size_in: size_of::<u64>() as u32,
+        ctx_in: core::ptr::from_mut(context).addr() as u64,
+        ..TestRun::default()
+    };
+    call(PROG_TEST_RUN, &mut attr)?;
+    Ok(attr.returned)
 }
 
 /// Let the kernel count runs and run times of all programs for as long as the descriptor is open.

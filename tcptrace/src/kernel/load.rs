@@ -3,26 +3,26 @@
 use std::{
     hash::{BuildHasher as _, Hasher as _},
     io,
-    os::fd::{AsRawFd as _, BorrowedFd},
+    os::fd::AsFd as _,
     time::Duration,
 };
 
 use aya::{
     Btf, Ebpf, Endianness,
-    maps::{Array, ArrayOfMaps, HashMap, LpmTrie, Map, MapData, PerCpuArray, RingBuf, lpm_trie::Key},
+    maps::{Array, HashMap, LpmTrie, MapData, PerCpuArray, lpm_trie::Key},
 };
 use aya_log::EbpfLogger;
 use tcptrace_common::{
     offsets::ABSENT,
     queue::ListenerEntry,
-    settings::{CpuStats, Filter, MAX_LISTENERS, MAX_WAITING, Sides, Syscalls},
+    settings::{CpuStats, Filter, MAX_LISTENERS, MAX_WAITING, SLOTS, Sides, Syscalls},
 };
 
 use super::{
-    Error,
+    Error, bpf,
     btf::Btf as Types,
     facts::{Facts, Lockdown},
-    objects::{Globals, Object, Objects, Opener, Values},
+    objects::{self, Globals, Object, Objects, Opener, Values},
     offsets::{self, Absent, Resolved},
     ring::Ring,
     sampler::Sampler,
@@ -177,6 +177,7 @@ pub fn load(resolved: &Resolved, types: Types, settings: &Settings) -> Result<(L
         ("PORTS", if f.ports.is_empty() { 1 } else { 65536 }),
         ("LISTENERS", settings.max_listeners.min(listeners_for(cpus))),
         ("WAITING", settings.max_waiting),
+        ("SLOTS", SLOTS),
     ];
     let values = Values::default();
     let mut opener = Opener::new(&btf, &values, &sizes);
@@ -192,7 +193,7 @@ pub fn load(resolved: &Resolved, types: Types, settings: &Settings) -> Result<(L
     attacher.objects.open(Object::Core, attacher.globals, attacher.opener)?;
     let core = attacher.objects.get_mut(Object::Core)?;
     fill_filters(core, f)?;
-    let rings = make_rings(core, ring_bytes)?;
+    let rings = make_rings(core, cpus, ring_bytes)?;
     let mut signals = attacher.connections(settings.queues == Queues::Only)?;
     let exact = about_queues && queues.iter().all(|signal| signal.exact);
     signals.append(&mut queues);
@@ -308,29 +309,19 @@ fn ring_size(buffer: u64, cpus: u32) -> u32 {
     1 << share.ilog2()
 }
 
-fn make_rings(ebpf: &mut Ebpf, bytes: u32) -> Result<Vec<Ring>, Error> {
-    let map = ebpf.map_mut("RINGS").ok_or_else(|| Error::missing("RINGS"))?;
-    let mut outer =
-        ArrayOfMaps::<_, RingBuf<MapData>>::try_from(map).map_err(|e| Error::load("opening the map of rings", e))?;
-    let mut rings = Vec::new();
-    for cpu in 0..outer.len() {
+fn make_rings(ebpf: &Ebpf, cpus: u32, bytes: u32) -> Result<Vec<Ring>, Error> {
+    let outer = objects::data(ebpf.map("RINGS").ok_or_else(|| Error::missing("RINGS"))?);
+    let make = |cpu| {
         let kind = aya_obj::generated::bpf_map_type::BPF_MAP_TYPE_RINGBUF as u32;
         let definition = aya_obj::Map::new_from_params(kind, 0, 0, bytes, 0);
-        let map = MapData::create(definition, &format!("ring_{cpu}"), None)
-            .and_then(|data| RingBuf::try_from(Map::RingBuf(data)))
-            .map_err(|e| Error::load("making a ring", e))?;
-        outer.set(cpu, &map, 0).map_err(|e| Error::load("hanging in a ring", e))?;
-        // aya maps each ring twice over; with the descriptor alone its memory is ours to map.
-        let fd = rustix::io::dup(borrow(&map)).map_err(|e| Error::load("keeping a ring", e))?;
-        drop(map);
-        rings.push(Ring::new(fd, bytes).map_err(|e| Error::load("mapping a ring", e))?);
-    }
-    Ok(rings)
-}
-
-fn borrow(map: &RingBuf<MapData>) -> BorrowedFd<'_> {
-    // SAFETY: the map owns the descriptor.
-    unsafe { BorrowedFd::borrow_raw(map.as_raw_fd()) }
+        let map =
+            MapData::create(definition, &format!("ring_{cpu}"), None).map_err(|e| Error::load("making a ring", e))?;
+        // aya's RingBuf maps it twice over; with the descriptor alone its memory is ours to map.
+        map.fd().as_fd().try_clone_to_owned().map_err(|e| Error::load("keeping a ring", e))
+    };
+    let rings = (0..cpus).map(make).collect::<Result<Vec<_>, _>>()?;
+    bpf::set_maps(outer.fd(), &rings).map_err(|e| Error::load("hanging in the rings", e))?;
+    rings.into_iter().map(|fd| Ring::new(fd, bytes).map_err(|e| Error::load("mapping a ring", e))).collect()
 }
 
 fn fill_filters(ebpf: &mut Ebpf, f: &KernelFilter) -> Result<(), Error> {

@@ -25,7 +25,7 @@ pub mod ring;
 pub mod sampler;
 pub mod signal;
 pub mod snapshot;
-mod symbols;
+pub mod symbols;
 
 pub use error::Error;
 

@@ -82,25 +82,31 @@ pub(super) struct Globals {
 /// The globals that each object was opened with.
 pub(super) type Values = [OnceCell<Globals>; Object::COUNT];
 
+/// Large maps that aya is never asked for: it does not look past the size that it made a map with.
+const PROGRAMS_ALONE: [&str; 3] = ["LISTENERS", "WAITING", "SLOTS"];
+
 /// Opens objects, by one loader. The values that it refers to outlive it.
 pub(super) struct Opener<'a> {
     loader: EbpfLoader<'a>,
     values: &'a Values,
+    sizes: &'a [(&'a str, u32)],
 }
 
 impl<'a> Opener<'a> {
-    /// `sizes` of maps that differ from the objects' own, by name, the same in every object.
-    pub fn new(btf: &'a Btf, values: &'a Values, sizes: &[(&'a str, u32)]) -> Self {
+    /// `sizes` of maps, by name.
+    pub fn new(btf: &'a Btf, values: &'a Values, sizes: &'a [(&'a str, u32)]) -> Self {
         let mut loader = loader();
         loader.btf(Some(btf));
-        for &(map, entries) in sizes {
-            loader.map_max_entries(map, entries);
-        }
-        Self { loader, values }
+        Self { loader, values, sizes }
     }
 
-    fn open(&mut self, object: Object, globals: &Globals) -> Result<Ebpf, Error> {
+    /// Large maps that `is_there` already are made as small as can be: the object gets the other ones.
+    fn open(&mut self, object: Object, globals: &Globals, is_there: impl Fn(&str) -> bool) -> Result<Ebpf, Error> {
         let g = self.values[object as usize].get_or_init(|| globals.clone());
+        for &(map, entries) in self.sizes {
+            let is_copy = PROGRAMS_ALONE.contains(&map) && is_there(map);
+            self.loader.map_max_entries(map, if is_copy { 1 } else { entries });
+        }
         self.loader
             .override_global("FILTER", g.filter.as_bytes(), true)
             .override_global("SIDES", g.sides.as_bytes(), true)
@@ -157,7 +163,8 @@ impl Objects {
         if self.open[object as usize].is_some() {
             return Ok(());
         }
-        let ebpf = opener.open(object, globals)?;
+        let ebpf =
+            opener.open(object, globals, |map| self.open.iter().flatten().any(|open| open.map(map).is_some()))?;
         for (name, map) in ebpf.maps().filter(|(name, _)| !name.starts_with('.')) {
             let first = self.open.iter().flatten().find_map(|open| open.map(name));
             if let Some(first) = first {
@@ -196,13 +203,13 @@ impl Objects {
     }
 }
 
-/// What makes two maps interchangeable to the programs that use them.
+/// What makes two maps interchangeable to the programs that use them. The number of entries does not: the kernel checks programs
+/// against the map that they get.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Definition {
     kind: u32,
     key: u32,
     value: u32,
-    entries: u32,
     flags: u32,
 }
 
@@ -213,7 +220,6 @@ impl Definition {
             kind: info.map_type().map_err(|e| Error::load("asking for a map's type", e))? as u32,
             key: info.key_size(),
             value: info.value_size(),
-            entries: info.max_entries(),
             flags: info.map_flags(),
         })
     }
@@ -233,7 +239,7 @@ fn share(name: &str, first: &MapData, map: &MapData) -> Result<(), Error> {
     Ok(())
 }
 
-fn data(map: &Map) -> &MapData {
+pub(super) fn data(map: &Map) -> &MapData {
     use Map::*;
     match map {
         Array(d)

@@ -254,11 +254,10 @@ impl<'a, 'o> Attacher<'a, 'o> {
             return Ok(());
         }
         let (half_open, time_wait) = (open(Need::ReqskTimer), open(Need::TwTimer));
-        let addresses =
-            super::symbols::addresses(super::symbols::KALLSYMS, [Need::ReqskTimer.symbol(), Need::TwTimer.symbol()]);
-        let [reqsk, tw] = addresses.unwrap_or_default();
-        self.globals.reqsk_timer = reqsk.filter(|_| half_open).unwrap_or(0);
-        self.globals.tw_timer = tw.filter(|_| time_wait).unwrap_or(0);
+        // Where the kernel does not say, what needs it is refused with that reason.
+        let address = |need: Need| super::symbols::address(need.symbol()).ok().flatten().unwrap_or(0);
+        self.globals.reqsk_timer = if half_open { address(Need::ReqskTimer) } else { 0 };
+        self.globals.tw_timer = if time_wait { address(Need::TwTimer) } else { 0 };
         let mut served = Vec::new();
         for (signal, wanted) in signals.iter_mut().zip(QUEUES).filter(|(signal, _)| signal.hook.is_none()) {
             match wanted.rides_on {

@@ -1,70 +1,94 @@
-//! Addresses of kernel functions: /proc/kallsyms in, numbers out.
+//! Addresses of kernel functions: names in, numbers out.
+//!
+//! The kernel is asked by a program that runs once, which takes microseconds. Its list of all symbols is text of 100,000 lines or more
+//! and takes longer than all the rest that a tracer does in its own time to start.
 
-use std::{
-    fs::File,
-    io::{self, BufRead, BufReader},
-    path::Path,
-};
+use std::{io, os::fd::OwnedFd};
 
-/// Where the kernel lists its symbols.
-pub const KALLSYMS: &str = "/proc/kallsyms";
+use super::bpf;
 
-/// Addresses of `names` in the order asked for; `None` where the kernel lacks a symbol or hides its address
-/// (`kernel.kptr_restrict`, a missing `CAP_SYSLOG`). The file has 100,000 lines or more and takes some 30 ms.
+/// `BPF_FUNC_kallsyms_lookup_name`.
+const LOOK_UP: i32 = 179;
+
+/// Address of a function of the kernel itself or of a module, the kernel's first; `None` where there is none of that name, or where the
+/// kernel hides addresses (`kernel.kptr_restrict`, a missing `CAP_SYSLOG`).
 ///
 /// # Errors
-/// The file cannot be read.
-pub fn addresses<const N: usize>(path: impl AsRef<Path>, names: [&str; N]) -> io::Result<[Option<u64>; N]> {
-    let mut file = BufReader::with_capacity(1 << 16, File::open(path)?);
-    let (mut found, mut line) = ([None; N], Vec::new());
-    // Modules come last, and a function of the same name in one is not meant.
-    while found.iter().any(Option::is_none) {
-        line.clear();
-        if file.read_until(b'\n', &mut line)? == 0 {
-            break;
-        }
-        let Some((address, name)) = parse(&line) else { continue };
-        for (found, _) in found.iter_mut().zip(names).filter(|(_, n)| n.as_bytes() == name) {
-            *found = found.or(address);
-        }
-    }
-    Ok(found)
+/// The kernel refuses the program that asks.
+pub fn address(name: &str) -> io::Result<Option<u64>> {
+    let program: OwnedFd = bpf::load_syscall(&asks_for(name))?;
+    let mut address = 0u64;
+    // What it returns says no more than an address of 0.
+    bpf::run_syscall(&program, &mut address)?;
+    Ok((address != 0).then_some(address))
 }
 
-/// `ffffffff81000000 t name`, with a tab and `[module]` behind the name of a module's. An address of 0 is a hidden one.
-fn parse(line: &[u8]) -> Option<(Option<u64>, &[u8])> {
-    let line = line.trim_ascii_end();
-    let mut words = line.splitn(3, |&b| b == b' ');
-    let (address, _, name) = (words.next()?, words.next()?, words.next()?);
-    let address = u64::from_str_radix(std::str::from_utf8(address).ok()?, 16).ok()?;
-    Some(((address != 0).then_some(address), name))
+/// Instructions that look `name` up and write the address, or 0, to their context.
+fn asks_for(name: &str) -> Vec<u64> {
+    use insn::*;
+    let mut text = name.as_bytes().to_vec();
+    // The kernel wants it to end with a zero.
+    text.resize((text.len() + 1).next_multiple_of(8), 0);
+    let words: Vec<u64> =
+        text.chunks_exact(8).map(|word| u64::from_ne_bytes(word.try_into().expect("8 bytes"))).collect();
+    let (found, start) = (-8, -8 - text.len() as i16);
+    let mut program = vec![copy(R6, R1)];
+    for (at, word) in (start..).step_by(8).zip(words) {
+        program.extend(load(R1, word));
+        program.push(store(R10, at, R1));
+    }
+    program.extend(load(R1, 0));
+    program.push(store(R10, found, R1));
+    program.extend([copy(R1, R10), add(R1, start.into()), set(R2, name.len() as i32 + 1), set(R3, 0)]);
+    program.extend([copy(R4, R10), add(R4, found.into()), call(LOOK_UP)]);
+    program.extend([fetch(R1, R10, found), store(R6, 0, R1), EXIT]);
+    program
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// The few instructions of BPF (RFC 9669) that this takes, as words: opcode, destination and source, offset, immediate.
+mod insn {
+    pub const R1: u8 = 1;
+    pub const R2: u8 = 2;
+    pub const R3: u8 = 3;
+    pub const R4: u8 = 4;
+    pub const R6: u8 = 6;
+    pub const R10: u8 = 10;
+    pub const EXIT: u64 = insn(0x95, 0, 0, 0, 0);
 
-    fn read(text: &str) -> [Option<u64>; 2] {
-        let dir = tempfile::tempdir().expect("a temporary directory");
-        let path = dir.path().join("kallsyms");
-        std::fs::write(&path, text).expect("a file");
-        addresses(&path, ["reqsk_timer_handler", "tw_timer_handler"]).expect("readable")
+    const fn insn(code: u8, to: u8, from: u8, offset: i16, immediate: i32) -> u64 {
+        let [low, high] = offset.to_ne_bytes();
+        let [a, b, c, d] = immediate.to_ne_bytes();
+        // The nibbles of both registers change places with the byte order.
+        let registers = if cfg!(target_endian = "little") { from << 4 | to } else { to << 4 | from };
+        u64::from_ne_bytes([code, registers, low, high, a, b, c, d])
     }
 
-    #[test]
-    fn the_kernels_own_symbol_is_meant() {
-        let text = "0000000000000000 A fixed_percpu_data\nffffffff820085b0 t reqsk_timer_handler\n\
-                    ffffffff820085b1 t reqsk_timer_handler.cold\nffffffffc0000000 t tw_timer_handler\t[mod]\n";
-        assert_eq!(read(text), [Some(0xffff_ffff_8200_85b0), None]);
+    pub const fn copy(to: u8, from: u8) -> u64 {
+        insn(0xbf, to, from, 0, 0)
     }
 
-    #[test]
-    fn hidden_addresses_are_absent() {
-        assert_eq!(read("0000000000000000 t reqsk_timer_handler\n0000000000000000 t tw_timer_handler\n"), [None; 2]);
+    pub const fn set(to: u8, value: i32) -> u64 {
+        insn(0xb7, to, 0, 0, value)
     }
 
-    #[test]
-    fn nonsense_is_skipped() {
-        assert_eq!(read("\n \nxyz t tw_timer_handler\n12 t\n\u{fffd}ff t tw_timer_handler"), [None; 2]);
+    pub const fn add(to: u8, value: i32) -> u64 {
+        insn(0x07, to, 0, 0, value)
+    }
+
+    /// 64 bits take two.
+    pub const fn load(to: u8, value: u64) -> [u64; 2] {
+        [insn(0x18, to, 0, 0, value as u32 as i32), insn(0, 0, 0, 0, (value >> 32) as u32 as i32)]
+    }
+
+    pub const fn store(base: u8, offset: i16, from: u8) -> u64 {
+        insn(0x7b, base, from, offset, 0)
+    }
+
+    pub const fn fetch(to: u8, base: u8, offset: i16) -> u64 {
+        insn(0x79, to, base, offset, 0)
+    }
+
+    pub const fn call(helper: i32) -> u64 {
+        insn(0x85, 0, 0, 0, helper)
     }
 }

@@ -9,7 +9,7 @@ use crate::support::{
     process::{self, fork},
     run::{Run, arrow, parse},
     socket::{Pair, Sock, close_in_order, local, pair},
-    tracer::{Tracer, tcptrace, traced},
+    tracer::{Tracer, tcptrace, tier, traced},
 };
 
 /// (role, local port if it is not the kernel's choice, remote port likewise) of each connection, sorted.
@@ -74,6 +74,20 @@ fn ports_and_addresses() {
         expected.sort();
         assert_eq!(shapes(&tracer.stop()), expected, "{args:?}");
     }
+}
+
+/// The filter's maps are shared by all that is loaded, here by two kernel objects.
+#[test]
+fn queues_of_some_ports() {
+    let ns = Netns::new();
+    let _listeners = [7960, 7961, 7962].map(|port| Sock::listen(&ns, local(port), 4));
+    let (netns, tier) = (ns.inum().to_string(), tier());
+    let args = ["queues", "--once", "--json", "--netns", &netns, "--tier", &tier, "--port", "7961-7962,8000"];
+    let output = process::run(tcptrace().args(args));
+    let lines = parse(std::str::from_utf8(&output.stdout).expect("text"));
+    let mut ports: Vec<_> = lines.iter().filter(|l| l["type"] == "listener").map(|l| l["lport"].as_u64()).collect();
+    ports.sort();
+    assert_eq!(ports, [Some(7961), Some(7962)]);
 }
 
 #[test]

@@ -84,3 +84,18 @@ fn record_obeys_the_tier() {
     let start: Value = serde_json::from_slice(first).expect("JSON");
     belongs(start["signals"]["accept"].as_str().expect("a hook"), "tracepoint");
 }
+
+/// The kernel's own list is the other way to learn them.
+#[test]
+fn addresses_of_kernel_functions() {
+    let list = std::fs::read_to_string("/proc/kallsyms").expect("symbols");
+    for name in ["reqsk_timer_handler", "tw_timer_handler", "tcp_conn_request"] {
+        let line = list.lines().find(|line| line.split(' ').nth(2) == Some(name)).expect(name);
+        let listed = u64::from_str_radix(line.split(' ').next().expect("an address"), 16).expect("a number");
+        assert_eq!(tcptrace::kernel::symbols::address(name).expect("an answer"), Some(listed), "{name}");
+    }
+    // Eight characters, which need a ninth byte.
+    for nothing in ["", "tcp", "no_such_", "no_such_function_here"] {
+        assert_eq!(tcptrace::kernel::symbols::address(nothing).expect("an answer"), None, "`{nothing}`");
+    }
+}

@@ -57,7 +57,7 @@ impl Need {
     pub fn reason(self) -> String {
         match self {
             Self::ReqskTimer | Self::TwTimer => {
-                format!("/proc/kallsyms has no address of {} (see kernel.kptr_restrict)", self.symbol())
+                format!("the kernel shows no address of {} (see kernel.kptr_restrict)", self.symbol())
             }
             Self::ListenOverflow => format!("this kernel has no drop reason {}", self.symbol()),
         }
