@@ -116,7 +116,7 @@ fn no_cgroup_is_made_up() {
     let mut child =
         process::spawn(command.stdout(fs::File::create(&out).expect("our directory")).stderr(Stdio::null()));
     let text = || fs::read_to_string(&out).expect("our file");
-    wait_until("the line `start`", || text().contains("\"start\""));
+    child.wait_for("\"type\":\"start\"", text);
     Sock::new(&ns, local(9)).connect(local(9)).expect_err("nobody listens");
     child.signal(libc::SIGTERM);
     assert!(child.wait().success());

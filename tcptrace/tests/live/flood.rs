@@ -67,8 +67,8 @@ fn start(args: &[&str], ns: &Netns, out: &Path) -> Running {
     if args[0] != "queues" {
         command.args(["--requests", "--request-rate", &rate]);
     }
-    let running = process::spawn(command.stdin(Stdio::null()).stdout(stdout).stderr(Stdio::null()));
-    wait_until("the line `start`", || fs::read_to_string(out).is_ok_and(|text| text.contains("\"type\":\"start\"")));
+    let mut running = process::spawn(command.stdin(Stdio::null()).stdout(stdout).stderr(Stdio::null()));
+    running.wait_for("\"type\":\"start\"", || fs::read_to_string(out).expect("our file"));
     running
 }
 

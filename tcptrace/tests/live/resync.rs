@@ -44,10 +44,10 @@ impl Tracer {
         let mut command = tcptrace();
         command.args(["conns", "--json", "-v", "--buffer", "512K", "--netns", &ns.inum().to_string()]);
         command.args(args).arg("--record").arg(dir.path().join("rec"));
-        let running = process::spawn(command.stdin(Stdio::null()).stdout(file("out")).stderr(file("err")));
-        let tracer = Self { running, dir };
-        wait_until("the start snapshot", || tracer.errors().contains("at the start"));
-        tracer
+        let mut running = process::spawn(command.stdin(Stdio::null()).stdout(file("out")).stderr(file("err")));
+        let errors = dir.path().join("err");
+        running.wait_for("at the start", || fs::read_to_string(&errors).expect("written"));
+        Self { running, dir }
     }
 
     fn path(&self, name: &str) -> PathBuf {

@@ -63,8 +63,8 @@ fn storm(ns: &Netns, connections: usize) {
 /// `tcptrace ARGS > out`, attached.
 fn start(args: &[&str], out: &Path) -> Running {
     let stdout = File::create(out).expect("a temporary directory");
-    let running = process::spawn(tcptrace().args(args).stdin(Stdio::null()).stdout(stdout).stderr(Stdio::null()));
-    wait_until("the line `start`", || fs::read_to_string(out).is_ok_and(|text| text.contains("\"type\":\"start\"")));
+    let mut running = process::spawn(tcptrace().args(args).stdin(Stdio::null()).stdout(stdout).stderr(Stdio::null()));
+    running.wait_for("\"type\":\"start\"", || fs::read_to_string(out).expect("our file"));
     running
 }
 

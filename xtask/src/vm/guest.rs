@@ -27,9 +27,10 @@ const ACCELERATOR: &str = "tcg,thread=single";
 const LIMIT: Duration = Duration::from_secs(25 * 60);
 
 /// A panic ends the guest. The rest is hardening that tests do not look at and that an emulated CPU pays dearly for: a fifth of a test,
-/// and another fifth for programs that begin at a new address each time, which the emulator translates anew.
-const COMMAND_LINE: &str = "console=ttyS0 quiet panic=-1 mitigations=off nokaslr norandmaps randomize_kstack_offset=off init_on_alloc=0 hardened_usercopy=off kfence.sample_interval=0 \
-    audit=0 apparmor=0 cgroup_disable=memory nowatchdog";
+/// and another fifth for programs that begin at a new address each time, which the emulator translates anew. Last, a smaller table of
+/// connections: tests that wait for a socket read all of it again and again. Half as many may be in TIME_WAIT, as a storm leaves them.
+const COMMAND_LINE: &str = "console=ttyS0 quiet panic=-1 mitigations=off nokaslr norandmaps randomize_kstack_offset=off \
+    init_on_alloc=0 hardened_usercopy=off kfence.sample_interval=0 audit=0 apparmor=0 cgroup_disable=memory nowatchdog thash_entries=8192";
 
 /// The guest's clock. Its time stamp counter is this CPU's own, and a guest on a busy host measures its frequency wrong by several
 /// times: it is told. The HPET has a known one, but each look at it leaves the emulated CPU.

@@ -45,13 +45,19 @@ pub fn skipped(what: &str, feature: &str) {
     std::io::stderr().write_all(line.as_bytes()).expect("stderr");
 }
 
-/// Poll until `done` says so; fails with `what` at the deadline.
+/// Poll until `done` says so, the more rarely the longer it takes: to ask may take as much of a slow CPU as what is waited for. Fails with
+/// `what` at the deadline.
 pub fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
     let start = Instant::now();
     while !done() {
         assert!(start.elapsed() < *DEADLINE, "waited {:?} for {what}", *DEADLINE);
-        std::thread::sleep(*STEP);
+        std::thread::sleep(pause(start));
     }
+}
+
+/// How long to wait before something is asked for again that was first asked for at `start`. No test's moment is shorter.
+pub fn pause(start: Instant) -> Duration {
+    (start.elapsed() / 16).clamp(*STEP, Duration::from_millis(250))
 }
 
 /// CLOCK_MONOTONIC, as `mono_ns` has it.

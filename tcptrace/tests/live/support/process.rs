@@ -7,14 +7,16 @@ use std::{
     ffi::CStr,
     io::{BufRead, BufReader},
     os::{fd::RawFd, unix::process::CommandExt},
+    path::Path,
     process::{Child, Command, ExitStatus, Output, Stdio},
     sync::{
         PoisonError, RwLock, RwLockReadGuard,
         atomic::{AtomicBool, Ordering},
     },
+    time::Instant,
 };
 
-use super::{DEADLINE, wait_until};
+use super::{DEADLINE, pause, wait_until};
 
 static STARTING: RwLock<()> = RwLock::new(());
 /// In a forked child, where nobody would ever release the lock.
@@ -114,6 +116,30 @@ impl Running {
             status.is_some()
         });
         status.expect("just seen")
+    }
+
+    /// Wait until what it printed, as `text` reads it, has `wanted` in it. Fails if it ends before, and at the deadline with what its
+    /// threads wait for in the kernel.
+    pub fn wait_for(&mut self, wanted: &str, text: impl Fn() -> String) {
+        let began = Instant::now();
+        loop {
+            // Asked first: it may have printed until its end.
+            let ended = self.0.try_wait().expect("our child");
+            let text = text();
+            if text.contains(wanted) {
+                return;
+            }
+            assert!(ended.is_none(), "{ended:?} without {wanted}: {text}");
+            assert!(began.elapsed() < *DEADLINE, "waited {:?} for {wanted}: {text}\n{}", *DEADLINE, self.stacks());
+            std::thread::sleep(pause(began));
+        }
+    }
+
+    fn stacks(&self) -> String {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.pid())).expect("a live process");
+        let read = |task: &Path, file: &str| std::fs::read_to_string(task.join(file)).unwrap_or_else(|e| e.to_string());
+        let tasks = tasks.map(|task| task.expect("a thread").path());
+        tasks.map(|task| format!("{}{}\n", read(&task, "comm"), read(&task, "stack"))).collect()
     }
 
     /// Send a signal.
