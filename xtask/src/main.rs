@@ -48,6 +48,9 @@ enum Task {
         /// The short loop: no installs beyond the must, no rebuild of the kernel objects, few live tests.
         #[arg(long)]
         quick: bool,
+        /// All live tests on other kernels, as emulated guests, and not only the quickest.
+        #[arg(long, conflicts_with = "quick")]
+        guests: bool,
     },
     /// Build the kernel objects into tcptrace/bpf.
     Bpf {
@@ -95,7 +98,7 @@ fn task_names() -> Vec<String> {
 fn main() -> ExitCode {
     let done = match Task::parse() {
         Task::Run { args } => run::run(&args),
-        Task::Test { quick } => test::run(quick),
+        Task::Test { quick, guests } => test::run(quick, guests),
         Task::Bpf { check: false } => bpf::build().map(|()| true),
         Task::Bpf { check: true } => bpf::check(bpf::Depth::Rebuild).map(|_| true),
         Task::Tidy => tidy::run().map(|()| true),

@@ -29,12 +29,11 @@ fn asks_for(name: &str) -> Vec<u64> {
     let mut text = name.as_bytes().to_vec();
     // The kernel wants it to end with a zero.
     text.resize((text.len() + 1).next_multiple_of(8), 0);
-    let words: Vec<u64> =
-        text.chunks_exact(8).map(|word| u64::from_ne_bytes(word.try_into().expect("8 bytes"))).collect();
+    let (words, _) = text.as_chunks::<8>();
     let (found, start) = (-8, -8 - text.len() as i16);
     let mut program = vec![copy(R6, R1)];
     for (at, word) in (start..).step_by(8).zip(words) {
-        program.extend(load(R1, word));
+        program.extend(load(R1, u64::from_ne_bytes(*word)));
         program.push(store(R10, at, R1));
     }
     program.extend(load(R1, 0));

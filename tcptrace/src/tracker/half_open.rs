@@ -12,6 +12,10 @@ const REQUESTS: usize = 4096;
 const CHILDREN: usize = 1024;
 /// A child that never got a cookie is forgotten after this, nanoseconds.
 const CHILD_NS: u64 = 120_000_000_000;
+/// Phantoms that were closed and not yet destroyed. The kernel does one after the other in one go: ordinarily one a CPU.
+const PHANTOMS: usize = 64;
+/// One that was not destroyed in this time, nanoseconds, was so unseen.
+const PHANTOM_NS: u64 = 1_000_000_000;
 
 #[derive(Default)]
 pub(super) struct HalfOpen {
@@ -20,6 +24,8 @@ pub(super) struct HalfOpen {
     order: VecDeque<Tuple>,
     /// Kernel address → slot and time of birth.
     children: HashMap<u64, (u32, u64)>,
+    /// Cookie and time of the close of phantoms that share the cookie with the child that won, oldest first.
+    phantoms: VecDeque<(u64, u64)>,
     seen: bool,
 }
 
@@ -66,8 +72,23 @@ impl HalfOpen {
         self.children.remove(&oldest).map(|(slot, _)| slot)
     }
 
+    /// A phantom was closed that has the cookie of the child that won.
+    pub fn phantom_closed(&mut self, cookie: u64, ts: u64) {
+        if self.phantoms.len() >= PHANTOMS {
+            self.phantoms.pop_front();
+        }
+        self.phantoms.push_back((cookie, ts));
+    }
+
+    /// Is it such a phantom that is destroyed?
     #[inline]
+    pub fn is_phantoms_end(&mut self, cookie: u64, ts: u64) -> bool {
+        let found = self.phantoms.iter().position(|&(c, at)| c == cookie && ts <= at.saturating_add(PHANTOM_NS));
+        found.and_then(|at| self.phantoms.remove(at)).is_some()
+    }
+
     /// The child at this address.
+    #[inline]
     pub fn child(&self, addr: u64) -> Option<u32> {
         self.children.get(&addr).map(|&(slot, _)| slot)
     }

@@ -287,6 +287,9 @@ impl Tracker {
             return;
         }
         moves::number(c, head, &mut self.stats);
+        if self.half_open.is_phantoms_end(head.sock, head.ts) {
+            return;
+        }
         let number = c.notes.pending;
         if self.pending.get(number).is_some_and(|w| w.past_destroy) {
             return;

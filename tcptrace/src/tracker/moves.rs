@@ -138,6 +138,7 @@ impl Tracker {
                 if !behind(c, head) {
                     number(c, head, &mut self.stats);
                 }
+                self.half_open.phantom_closed(head.sock, head.ts);
                 self.stats.phantoms += 1;
                 return None;
             }
