@@ -163,11 +163,9 @@ impl Objects {
         if self.open[object as usize].is_some() {
             return Ok(());
         }
-        let ebpf =
-            opener.open(object, globals, |map| self.open.iter().flatten().any(|open| open.map(map).is_some()))?;
+        let ebpf = opener.open(object, globals, |name| self.map(name).is_some())?;
         for (name, map) in ebpf.maps().filter(|(name, _)| !name.starts_with('.')) {
-            let first = self.open.iter().flatten().find_map(|open| open.map(name));
-            if let Some(first) = first {
+            if let Some(first) = self.map(name) {
                 share(name, data(first), data(map))?;
             }
         }
@@ -196,9 +194,14 @@ impl Objects {
         self.open[object as usize] = None;
     }
 
-    /// A descriptor of a map, in whichever object has it.
+    /// A map, in whichever open object has it.
+    fn map(&self, name: &str) -> Option<&Map> {
+        self.open.iter().flatten().find_map(|open| open.map(name))
+    }
+
+    /// A descriptor of a map.
     pub fn map_fd(&self, name: &'static str) -> Result<OwnedFd, Error> {
-        let map = self.open.iter().flatten().find_map(|open| open.map(name)).ok_or_else(|| Error::missing(name))?;
+        let map = self.map(name).ok_or_else(|| Error::missing(name))?;
         data(map).fd().as_fd().try_clone_to_owned().map_err(|e| Error::load("keeping a map", e))
     }
 }

@@ -3,7 +3,7 @@
 //! The kernel is asked by a program that runs once, which takes microseconds. Its list of all symbols is text of 100,000 lines or more
 //! and takes longer than all the rest that a tracer does in its own time to start.
 
-use std::{io, os::fd::OwnedFd};
+use std::io;
 
 use super::bpf;
 
@@ -16,9 +16,8 @@ const LOOK_UP: i32 = 179;
 /// # Errors
 /// The kernel refuses the program that asks.
 pub fn address(name: &str) -> io::Result<Option<u64>> {
-    let program: OwnedFd = bpf::load_syscall(&asks_for(name))?;
-    let mut address = 0u64;
-    // What it returns says no more than an address of 0.
+    let program = bpf::load_syscall(&asks_for(name))?;
+    let mut address = 0;
     bpf::run_syscall(&program, &mut address)?;
     Ok((address != 0).then_some(address))
 }

@@ -115,15 +115,15 @@ fn no_cgroup_is_made_up() {
     command.args(["-m", "sh", "-c", script]).arg(tcptrace().get_program()).arg(netns_list(&[&ns])).arg(&file);
     let mut child =
         process::spawn(command.stdout(fs::File::create(&out).expect("our directory")).stderr(Stdio::null()));
-    let text = || fs::read_to_string(&out).expect("our file");
-    child.wait_for("\"type\":\"start\"", text);
+    child.started(&out);
     Sock::new(&ns, local(9)).connect(local(9)).expect_err("nobody listens");
     child.signal(libc::SIGTERM);
     assert!(child.wait().success());
-    let lines = parse(&text());
+    let text = fs::read_to_string(&out).expect("our file");
+    let lines = parse(&text);
     let named: Vec<_> = lines.iter().filter(|l| l["type"] == "transition" && l["pid"] == me().0).collect();
     assert_eq!(named.len(), 2, "{lines:?}");
     assert!(named.iter().all(|t| t.get("cgroup").is_none()), "{named:?}");
     assert!(fs::metadata(&file).expect("a recording").size() > 0);
-    assert_eq!(replay("trace", &file), text());
+    assert_eq!(replay("trace", &file), text);
 }

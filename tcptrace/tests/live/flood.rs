@@ -68,7 +68,7 @@ fn start(args: &[&str], ns: &Netns, out: &Path) -> Running {
         command.args(["--requests", "--request-rate", &rate]);
     }
     let mut running = process::spawn(command.stdin(Stdio::null()).stdout(stdout).stderr(Stdio::null()));
-    running.wait_for("\"type\":\"start\"", || fs::read_to_string(out).expect("our file"));
+    running.started(out);
     running
 }
 

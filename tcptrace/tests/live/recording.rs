@@ -84,7 +84,7 @@ fn live_conns_and_replay_are_the_same_bytes() {
     let mut command = tcptrace();
     command.args(["conns", "--json", "--netns", &netns_list(&[&ns]), "--record"]).arg(&file);
     let mut child = process::spawn(command.stdout(fs::File::create(&out).expect("our directory")));
-    child.wait_for("\"type\":\"start\"", || fs::read_to_string(&out).expect("our file"));
+    child.started(&out);
     mixed(&ns);
     child.signal(libc::SIGTERM);
     assert!(child.wait().success());

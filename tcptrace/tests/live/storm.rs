@@ -64,7 +64,7 @@ fn storm(ns: &Netns, connections: usize) {
 fn start(args: &[&str], out: &Path) -> Running {
     let stdout = File::create(out).expect("a temporary directory");
     let mut running = process::spawn(tcptrace().args(args).stdin(Stdio::null()).stdout(stdout).stderr(Stdio::null()));
-    running.wait_for("\"type\":\"start\"", || fs::read_to_string(out).expect("our file"));
+    running.started(out);
     running
 }
 

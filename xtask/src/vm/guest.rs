@@ -6,7 +6,7 @@ use std::{
     path::Path,
     process::{Child, Command, Stdio},
     sync::{
-        Arc,
+        Arc, LazyLock,
         atomic::{AtomicBool, Ordering},
         mpsc,
     },
@@ -31,6 +31,9 @@ const LIMIT: Duration = Duration::from_secs(25 * 60);
 /// connections: tests that wait for a socket read all of it again and again. Half as many may be in TIME_WAIT, as a storm leaves them.
 const COMMAND_LINE: &str = "console=ttyS0 quiet panic=-1 mitigations=off nokaslr norandmaps randomize_kstack_offset=off \
     init_on_alloc=0 hardened_usercopy=off kfence.sample_interval=0 audit=0 apparmor=0 cgroup_disable=memory nowatchdog thash_entries=8192";
+
+/// [`clock`], measured once.
+static CLOCK: LazyLock<String> = LazyLock::new(clock);
 
 /// The guest's clock. Its time stamp counter is this CPU's own, and a guest on a busy host measures its frequency wrong by several
 /// times: it is told. The HPET has a known one, but each look at it leaves the emulated CPU.
@@ -68,7 +71,7 @@ pub fn run(kernel: &Path, initrd: &Path, console: &Path, mut each: impl FnMut(&s
         "-nodefaults",
         "-no-user-config",
     ]);
-    command.args(["-display", "none", "-no-reboot", "-append"]).arg(format!("{} {COMMAND_LINE}", clock()));
+    command.args(["-display", "none", "-no-reboot", "-append"]).arg(format!("{} {COMMAND_LINE}", *CLOCK));
     command.arg("-kernel").arg(kernel).arg("-initrd").arg(initrd);
     command.arg("-serial").arg(format!("file:{}", console.display())).args(["-serial", "stdio"]);
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().context(QEMU)?;

@@ -135,6 +135,11 @@ impl Running {
         }
     }
 
+    /// [`Running::wait_for`] the line `start` in the file that its output goes to.
+    pub fn started(&mut self, out: &Path) {
+        self.wait_for("\"type\":\"start\"", || std::fs::read_to_string(out).expect("our file"));
+    }
+
     fn stacks(&self) -> String {
         let tasks = std::fs::read_dir(format!("/proc/{}/task", self.pid())).expect("a live process");
         let read = |task: &Path, file: &str| std::fs::read_to_string(task.join(file)).unwrap_or_else(|e| e.to_string());
