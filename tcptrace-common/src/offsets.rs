@@ -21,6 +21,12 @@ pub mod hole {
     pub const BITS_AT: i64 = 0x5000;
     /// Immediate in place of [`ABSENT`](super::ABSENT).
     pub const NONE: u32 = 0x7fff_ffff;
+    /// Immediate of a move: plus a [`structure`](super::structure), the number of its type.
+    pub const TYPE: i64 = 0x5e7c_0000;
+    /// Immediate of a move: 1 where the kernel has `bpf_rdonly_cast`, otherwise 0.
+    pub const CASTS: i64 = 0x5e7d_0000;
+    /// Immediate of a call: of `bpf_rdonly_cast`.
+    pub const CAST: i64 = 0x5e7d_0001;
 }
 
 /// One entry of [`FIELDS`].
@@ -163,6 +169,38 @@ offsets! {
     skb_head: "sk_buff"."head" [8] optional;
     skb_network: "sk_buff"."network_header" [2] optional;
     skb_transport: "sk_buff"."transport_header" [2] optional;
+    snd_nxt: "tcp_sock"."snd_nxt" [4] required;
+}
+
+/// The struct of that name, as a number: the first entry of [`FIELDS`] that is in it.
+///
+/// # Panics
+/// There is none: the program does not compile.
+#[must_use]
+pub const fn structure(name: &str) -> usize {
+    let mut i = 0;
+    while i < FIELDS.len() {
+        if is_same(FIELDS[i].structure, name) {
+            return i;
+        }
+        i += 1;
+    }
+    panic!("no field of that struct")
+}
+
+const fn is_same(a: &str, b: &str) -> bool {
+    let (a, b) = (a.as_bytes(), b.as_bytes());
+    if a.len() != b.len() {
+        return false;
+    }
+    let mut i = 0;
+    while i < a.len() {
+        if a[i] != b[i] {
+            return false;
+        }
+        i += 1;
+    }
+    true
 }
 
 /// A bitfield: the byte that holds it, and where in it.

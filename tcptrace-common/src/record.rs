@@ -8,7 +8,8 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// Numbers in [`Head::kind`].
 pub mod kind {
-    /// A state transition that carries nothing else: [`Head`](super::Head) alone.
+    /// A state transition that carries nothing else: [`Head`](super::Head) alone. Recordings have it; programs make
+    /// [`SEQUENCE`] in its place.
     pub const STATE: u8 = 1;
     /// CLOSE→SYN_SENT or CLOSE→LISTEN: [`Open`](super::Open).
     pub const OPEN: u8 = 2;
@@ -47,6 +48,10 @@ pub mod kind {
     pub const TIME_WAIT_END: u8 = 18;
     /// listen() of a socket that was not bound has returned: [`Bound`](super::Bound).
     pub const BOUND: u8 = 19;
+    /// A state transition that none of the others tells, with the sequence numbers of that moment: [`Sequence`](super::Sequence).
+    pub const SEQUENCE: u8 = 20;
+    /// A process was forked that is to be traced from now on, or is not any more: [`Forked`](super::Forked).
+    pub const FORKED: u8 = 21;
 
     /// A socket that the start snapshot found: [`Socket`](super::Socket).
     pub const SOCKET: u8 = 32;
@@ -290,7 +295,26 @@ pub struct Closed {
     /// kernel chose.
     pub lport: u16,
     /// Not used.
-    pub reserved: [u16; 3],
+    pub reserved: u16,
+    /// First byte that the peer has not acknowledged: of a connection that was never established its initial sequence number.
+    /// 0 in recordings that do not have it.
+    pub snd_una: u32,
+}
+
+/// [`kind::SEQUENCE`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Sequence {
+    /// →FIN_WAIT1, FIN_WAIT2, CLOSE_WAIT, LAST_ACK, CLOSING; SYN_SENT→SYN_RECV, where `rcv_nxt` means nothing yet.
+    pub head: Head,
+    /// First byte that the peer has not acknowledged.
+    pub snd_una: u32,
+    /// Next byte to be sent; `write_seq` if none waits.
+    pub snd_nxt: u32,
+    /// Next byte to be written: what a FIN that follows takes (`tcp_close_state` comes before `tcp_send_fin`).
+    pub write_seq: u32,
+    /// Next byte expected from the peer, behind a FIN that brought this about.
+    pub rcv_nxt: u32,
 }
 
 /// [`kind::BOUND`].
@@ -303,6 +327,19 @@ pub struct Bound {
     pub lport: u16,
     /// Not used.
     pub reserved: [u16; 3],
+}
+
+/// [`kind::FORKED`]. If the parent is traced with its children, the child is, too; if not, a traced process that had the child's number
+/// is gone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Forked {
+    /// `sock` is 0.
+    pub head: Head,
+    /// Thread group in the initial pid namespace.
+    pub parent: u32,
+    /// The new one.
+    pub child: u32,
 }
 
 /// [`kind::TIME_WAIT_END`].
@@ -399,7 +436,9 @@ const _: () = {
     assert!(size_of::<Child>() == 80);
     assert!(size_of::<Established>() == 112);
     assert!(size_of::<Closed>() == 104);
+    assert!(size_of::<Sequence>() == 40);
     assert!(size_of::<Bound>() == 32);
+    assert!(size_of::<Forked>() == 32);
     assert!(size_of::<Owned>() == 80);
     assert!(size_of::<SynAck>() == 80);
     assert!(size_of::<Socket>() == 208);

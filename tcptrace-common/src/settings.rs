@@ -104,7 +104,8 @@ pub mod program {
     pub const MIGRATION: usize = 14;
     pub const TIME_WAIT: usize = 15;
     pub const NOT_TAKEN: usize = 16;
-    pub const COUNT: usize = 17;
+    pub const FORK: usize = 17;
+    pub const COUNT: usize = 18;
 }
 
 /// Numbers of the second programs in [`CpuStats`].
@@ -129,8 +130,10 @@ pub mod second {
     pub const DROPPED: usize = 8;
     /// With kprobes: children that are established.
     pub const ESTABLISHED: usize = 9;
+    /// Of forks.
+    pub const FORK: usize = 10;
     #[expect(missing_docs, reason = "the name says it")]
-    pub const COUNT: usize = 10;
+    pub const COUNT: usize = 11;
 }
 
 /// Loss counters of one CPU.

@@ -1,6 +1,5 @@
 //! How a handler reads kernel structs: one body for hooks that get typed pointers and for those that get bare addresses.
 
-use aya_ebpf::helpers::generated as h;
 use tcptrace_common::record::Tuple;
 
 use crate::{
@@ -58,13 +57,6 @@ pub trait Memory {
         if place.is_absent() { default } else { unsafe { Self::ld(base, place) } }
     }
 
-    /// Load two words; 0 for one that the kernel does not have.
-    #[inline(always)]
-    unsafe fn pair(base: *const u8, first: impl Place, second: impl Place) -> (u32, u32) {
-        // SAFETY: the caller's.
-        unsafe { (Self::ld_or(base, first, 0), Self::ld_or(base, second, 0)) }
-    }
-
     /// Load a bitfield; 0 where the kernel has none.
     #[inline(always)]
     unsafe fn bits<const AT: usize>(base: *const u8, field: Bitfield<AT>) -> u32 {
@@ -90,26 +82,8 @@ impl Memory for Typed {
 impl Memory for Probed {
     #[inline(always)]
     unsafe fn ld<T: Copy + Default>(base: *const u8, place: impl Place) -> T {
-        let mut value = T::default();
-        // SAFETY: the helper checks the address and leaves zeroes where it cannot be read.
-        unsafe {
-            let from = (base as u64 + u64::from(place.offset())) as *const _;
-            h::bpf_probe_read_kernel((&raw mut value).cast(), size_of::<T>() as u32, from);
-        }
-        value
-    }
-
-    /// In one read, where they are neighbours: it costs more than all that is done with them. Typed loads stay within a member.
-    #[inline(always)]
-    unsafe fn pair(base: *const u8, first: impl Place, second: impl Place) -> (u32, u32) {
-        // SAFETY: the caller's.
-        unsafe {
-            if second.offset() == first.offset().wrapping_add(4) {
-                let [a, b, c, d, e, f, g, h] = Self::ld::<u64>(base, first).to_ne_bytes();
-                return (u32::from_ne_bytes([a, b, c, d]), u32::from_ne_bytes([e, f, g, h]));
-            }
-            (Self::ld_or(base, first, 0), Self::ld_or(base, second, 0))
-        }
+        // SAFETY: checked.
+        unsafe { place.probe(base) }
     }
 
     #[inline(always)]

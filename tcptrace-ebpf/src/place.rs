@@ -7,7 +7,8 @@
 use core::arch::asm;
 use core::ops::Add;
 
-use tcptrace_common::offsets::hole;
+use aya_ebpf::helpers::generated as h;
+use tcptrace_common::offsets::{BITFIELDS, Bits, FIELDS, hole, structure};
 
 /// The place of a field in its struct.
 pub trait Place: Copy {
@@ -28,6 +29,29 @@ pub trait Place: Copy {
     unsafe fn load<T: Copy>(self, base: *const u8) -> T {
         // SAFETY: the caller's.
         unsafe { core::ptr::read_volatile(base.add(self.offset() as usize).cast::<T>()) }
+    }
+
+    /// Load the field from a bare address; zero where that cannot be read.
+    ///
+    /// # Safety
+    /// None is needed, but what is not the struct gives nonsense.
+    #[inline(always)]
+    unsafe fn probe<T: Copy + Default>(self, base: *const u8) -> T {
+        let mut value = T::default();
+        // SAFETY: a variable.
+        unsafe { self.copy(base, &raw mut value) }
+        value
+    }
+
+    /// Copy the field, of any size, from a bare address; zeroes where that cannot be read.
+    ///
+    /// # Safety
+    /// `to` is a `T`.
+    #[inline(always)]
+    unsafe fn copy<T>(self, base: *const u8, to: *mut T) {
+        let from = (base as u64 + u64::from(self.offset())) as *const _;
+        // SAFETY: the helper checks the address.
+        unsafe { h::bpf_probe_read_kernel(to.cast(), size_of::<T>() as u32, from) };
     }
 }
 
@@ -53,16 +77,20 @@ trait Hole: Copy {
     const IMMEDIATE: i64;
     /// As the offset of a load.
     const LOAD: i64;
+    /// The struct's type, as an immediate.
+    const TYPE: i64;
 }
 
 impl<const AT: usize> Hole for Field<AT> {
     const IMMEDIATE: i64 = hole::FIELD + AT as i64;
     const LOAD: i64 = hole::FIELD_AT + AT as i64 / 4;
+    const TYPE: i64 = hole::TYPE + structure(FIELDS[AT / 4].structure) as i64;
 }
 
 impl<const AT: usize> Hole for Bitfield<AT> {
     const IMMEDIATE: i64 = hole::BITS + AT as i64;
     const LOAD: i64 = hole::BITS_AT + AT as i64 / 4;
+    const TYPE: i64 = hole::TYPE + structure(BITFIELDS[AT / size_of::<Bits>()].0) as i64;
 }
 
 /// An immediate that the loader replaces.
@@ -96,6 +124,30 @@ macro_rules! load {
     };
 }
 
+/// A bare address as a pointer to the struct whose type a hole stands for: loads are direct then, and zero where there is nothing.
+#[cfg(target_arch = "bpf")]
+macro_rules! cast {
+    ($base:ident, $hole:expr) => {{
+        let typed: u64;
+        // SAFETY: a call that the verifier turns into a move.
+        unsafe {
+            asm!(
+                "r2 = {t}", "call {f}", t = const $hole, f = const hole::CAST,
+                inlateout("r1") $base as u64 => _, lateout("r0") typed, lateout("r2") _, lateout("r3") _, lateout("r4") _, lateout("r5") _,
+                options(pure, nomem, nostack)
+            )
+        }
+        typed as *const u8
+    }};
+}
+#[cfg(not(target_arch = "bpf"))]
+macro_rules! cast {
+    ($base:ident, $hole:expr) => {{
+        let _ = ($hole, hole::CAST);
+        $base
+    }};
+}
+
 impl<H: Hole> Place for H {
     #[inline(always)]
     fn offset(self) -> u32 {
@@ -126,6 +178,18 @@ impl<H: Hole> Place for H {
     unsafe fn load<T: Copy>(self, _: *const u8) -> T {
         let _ = H::LOAD;
         unreachable!()
+    }
+
+    /// The helper takes ten times as long as a load: only where the kernel has nothing better (before Linux 6.2).
+    #[inline(always)]
+    unsafe fn probe<T: Copy + Default>(self, base: *const u8) -> T {
+        if immediate!(hole::CASTS) == 0 {
+            // SAFETY: checked by the helper.
+            return unsafe { self.offset().probe(base) };
+        }
+        let typed = cast!(base, H::TYPE);
+        // SAFETY: checked by the CPU, and the kernel puts a zero where it faults.
+        unsafe { self.load(typed) }
     }
 }
 

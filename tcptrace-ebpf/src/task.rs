@@ -40,7 +40,7 @@ pub unsafe fn leader(task: *const u8, o: *mut Owner) {
     // SAFETY: as above; checked reads.
     unsafe {
         let leader = Probed::ld::<u64>(task, off!(task_leader)) as *const u8;
-        (*o).comm = Probed::ld(leader, off!(task_comm));
+        off!(task_comm).copy(leader, &raw mut (*o).comm);
         (*o).started = Probed::ld(leader, off!(task_start));
     }
 }

@@ -3,7 +3,8 @@
 use serde::de::DeserializeOwned;
 use tcptrace_common::queue::{Listen, ListenerSample, ListenerStats, RequestEvent};
 use tcptrace_common::record::{
-    self, Accepted, Bound, Child, Closed, Established, Head, MiniSocket, Open, Owned, Socket, SynAck, TimeWaitEnd,
+    self, Accepted, Bound, Child, Closed, Established, Forked, Head, MiniSocket, Open, Owned, Sequence, Socket, SynAck,
+    TimeWaitEnd,
 };
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
@@ -14,11 +15,13 @@ use crate::frame::fact;
 #[expect(missing_docs, reason = "each is a record of `tcptrace_common::record::kind` or a fact of `frame::fact::kind`")]
 pub enum Event<'a> {
     State(&'a Head),
+    Sequence(&'a Sequence),
     Open(&'a Open),
     Child(&'a Child),
     Established(&'a Established),
     Closed(&'a Closed),
     Bound(&'a Bound),
+    Forked(&'a Forked),
     Accepted(&'a Accepted),
     Actor(&'a Owned),
     Destroyed(&'a Head),
@@ -77,11 +80,13 @@ pub fn decode(record: &[u8]) -> Result<Event<'_>, Error> {
     let (head, body) = Head::ref_from_prefix(record).map_err(|_| Error::Short { kind: 0, len: record.len() })?;
     Ok(match head.kind {
         record::kind::STATE => Event::State(head),
+        record::kind::SEQUENCE => Event::Sequence(cast(record)?),
         record::kind::OPEN => Event::Open(cast(record)?),
         record::kind::CHILD => Event::Child(cast(record)?),
         record::kind::ESTABLISHED => Event::Established(cast(record)?),
         record::kind::CLOSED => Event::Closed(cast(record)?),
         record::kind::BOUND => Event::Bound(cast(record)?),
+        record::kind::FORKED => Event::Forked(cast(record)?),
         record::kind::ACCEPTED => Event::Accepted(cast(record)?),
         record::kind::ACTOR => Event::Actor(cast(record)?),
         record::kind::DESTROYED => Event::Destroyed(head),

@@ -8,6 +8,14 @@ pub enum Error {
     /// The command line makes no sense.
     #[error("{0}")]
     Usage(String),
+    /// There is no page of that name.
+    #[error("there is no state or term `{asked}`{}", listed(.nearest))]
+    NoPage {
+        /// As given, made safe for a terminal.
+        asked: String,
+        /// Names of pages that may have been meant.
+        nearest: Vec<&'static str>,
+    },
     /// The kernel refused for want of a capability.
     #[error("{operation} is not permitted: {capability} is missing")]
     NotPermitted {
@@ -57,6 +65,14 @@ pub enum Error {
     /// Nobody reads the output any more: the end of the work, not a failure.
     #[error("the reader of the output is gone")]
     ClosedPipe,
+    /// The command behind `--` could not be run.
+    #[error("cannot run `{name}`: {}", reason(.source))]
+    Command {
+        /// As given.
+        name: String,
+        /// Why not.
+        source: io::Error,
+    },
     /// A system call failed.
     #[error("cannot {operation}: {}", reason(.source))]
     Io {
@@ -81,14 +97,17 @@ impl Error {
 
     /// Status that the process exits with.
     #[must_use]
-    pub const fn exit_status(&self) -> u8 {
+    pub fn exit_status(&self) -> u8 {
         match self {
             Self::Kernel { status, .. } => *status,
             Self::ClosedPipe => 0,
             Self::Io { .. } | Self::NotARecording { .. } | Self::NewerVersion { .. } | Self::Damaged { .. } => 1,
-            Self::Usage(_) => 2,
+            Self::Usage(_) | Self::NoPage { .. } => 2,
             Self::NotPermitted { .. } => 3,
             Self::KernelUnsupported { .. } => 4,
+            // As shells have it.
+            Self::Command { source, .. } if source.kind() == io::ErrorKind::NotFound => 127,
+            Self::Command { .. } => 126,
         }
     }
 
@@ -97,6 +116,7 @@ impl Error {
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             Self::Usage(_) => Some("`tcptrace --help` shows what there is"),
+            Self::NoPage { .. } => Some("`tcptrace explain` lists all"),
             Self::NotPermitted { .. } => Some("run it as root; `tcptrace doctor` shows which capabilities it needs"),
             Self::KernelUnsupported { .. } => Some("`tcptrace doctor` shows what this kernel offers"),
             Self::NotARecording { .. } => Some("`tcptrace record FILE` makes one"),
@@ -104,7 +124,12 @@ impl Error {
             Self::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
                 Some("make room, or write elsewhere")
             }
-            Self::Io { .. } | Self::ClosedPipe | Self::Kernel { .. } | Self::Damaged { .. } => None,
+            Self::Command { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+                Some("give the name of a program in PATH, or its path")
+            }
+            Self::Command { .. } | Self::Io { .. } | Self::ClosedPipe | Self::Kernel { .. } | Self::Damaged { .. } => {
+                None
+            }
         }
     }
 
@@ -116,6 +141,11 @@ impl Error {
             None => format!("tcptrace: {self}"),
         }
     }
+}
+
+/// ` (nearest: a, b)`
+fn listed(names: &[&str]) -> String {
+    if names.is_empty() { String::new() } else { format!(" (nearest: {})", names.join(", ")) }
 }
 
 /// The system's words without `(os error 28)`.

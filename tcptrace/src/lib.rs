@@ -13,15 +13,20 @@
 //! | [`model`] | the words of everything above the decoder: states, ends, connections |
 //! | [`tracker`] | events → changes; pure |
 //! | [`filter`] | which connections are wanted |
+//! | [`group`] | connections by what they have in common |
 //! | [`sink`] | changes → text or JSON on a writer |
 //! | [`pipeline`] | the one place where they are wired |
+//! | [`explain`] | a state's or a term's name → its page |
+//! | [`wrap`] | text → lines of a width |
 //! | [`cli`] | arguments → one validated configuration |
 
 pub mod cli;
 pub mod decode;
 pub mod error;
+pub mod explain;
 pub mod filter;
 pub mod frame;
+pub mod group;
 pub mod kernel;
 pub mod model;
 pub mod pipeline;
@@ -29,3 +34,4 @@ pub mod recording;
 pub mod sink;
 pub mod source;
 pub mod tracker;
+pub mod wrap;

@@ -10,8 +10,8 @@ use tcptrace::{
 use tcptrace_common::{
     queue::{Listen, ListenerSample, ListenerStats, RequestEvent},
     record::{
-        Accepted, Bound, Child, Closed, Counters, Established, Handshake, Head, MiniSocket, Open, Owned, Owner, Socket,
-        SynAck, TimeWaitEnd, Tuple,
+        Accepted, Bound, Child, Closed, Counters, Established, Handshake, Head, MiniSocket, Open, Owned, Owner,
+        Sequence, Socket, SynAck, TimeWaitEnd, Tuple,
     },
 };
 use zerocopy::FromZeros;
@@ -112,6 +112,7 @@ fn feed(tracker: &mut Tracker, any: &Any, out: &mut Checker) {
         16 => &Event::Snapshot(head.ts, fact::Snapshot::default()),
         17 => &Event::Tick(head.ts),
         18 => &Event::Bound(&Bound { head, lport: any.port, ..Bound::default() }),
+        21 => &Event::Sequence(&Sequence { head, rcv_nxt: any.pid, ..Sequence::default() }),
         19 | 20 => {
             let resync =
                 fact::Resync { begin: head.ts.saturating_sub(any.addr * 10), netns: vec![1], all: any.pid == 0 };

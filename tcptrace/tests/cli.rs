@@ -48,9 +48,15 @@ fn recording(n: u64) -> (TempDir, String) {
 
 #[test]
 fn help_and_version() {
-    for arguments in
-        [&["--help"][..], &["trace", "--help"], &["conns", "-h"], &["record", "--help"], &["doctor", "--help"]]
-    {
+    for arguments in [
+        &["--help"][..],
+        &["trace", "--help"],
+        &["conns", "-h"],
+        &["record", "--help"],
+        &["doctor", "--help"],
+        &["explain", "--help"],
+        &["completions", "--help"],
+    ] {
         let out = output(arguments);
         assert_eq!((out.status.code(), text(&out.stderr)), (Some(0), ""), "{arguments:?}");
         assert!(text(&out.stdout).contains("Usage: tcptrace"), "{arguments:?}");
@@ -66,8 +72,22 @@ fn wrong_usage_is_one_line_with_a_hint_and_status_2() {
         &["trace", "--port", "0"],
         &["conns", "--laddr", "10.0.0.0/33"],
         &["record"],
-        &["trace", "--", "true"],
+        &["queues", "--", "true"],
         &["trace", "--from", "a", "--buffer", "1M"],
+        &["completions", "tcsh"],
+        &["docs-man", "tcptrace.9"],
+        &["conns", "--uid", "no-such-user"],
+        &["conns", "--unit", ""],
+        &["conns", "--min-us", "soon"],
+        &["conns", "--min-us", "1.5s"],
+        &["trace", "--failed"],
+        &["queues", "--min-us", "1s"],
+        &["record", "x", "--failed"],
+        &["conns", "--by", "port"],
+        &["conns", "--by", "comm,,uid"],
+        &["conns", "--by", "comm,pid,comm"],
+        &["conns", "--by", "comm", "--requests"],
+        &["trace", "--by", "comm"],
     ] {
         let out = output(arguments);
         let err = text(&out.stderr);
@@ -78,9 +98,166 @@ fn wrong_usage_is_one_line_with_a_hint_and_status_2() {
 }
 
 #[test]
+fn wrong_usage_says_what_to_do() {
+    for (arguments, says) in [
+        (&["conns", "--uid", "no-such-user"][..], "no user `no-such-user` in /etc/passwd; give the number"),
+        (&["conns", "--by", "port"], "`port` is nothing to group by: comm pid uid role laddr lport raddr rport netns"),
+        (&["conns", "--by", "comm,pid,comm"], "--by: `comm` is there twice"),
+        (&["trace", "--failed"], "--failed: known only when a connection is over; `tcptrace conns` has it"),
+        (&["record", "x", "--min-us", "1s"], "record without it, then `tcptrace conns --from FILE` with it"),
+    ] {
+        let err = output(arguments).stderr;
+        assert!(text(&err).contains(says), "{arguments:?}: {}", text(&err));
+    }
+}
+
+#[test]
+fn groups_of_a_recording() {
+    let (_dir, path) = recording(3);
+    let by = |more: &[&str]| {
+        let out = output(&[&["conns", "--role", "listener", "--by", "lport", "--from", &path], more].concat());
+        assert_eq!(out.status.code(), Some(0), "{out:?}");
+        text(&out.stdout).to_owned()
+    };
+    assert_eq!(by(&["--time", "utc"]).lines().next(), Some("12:03:05  0 groups, 0 connections, over 999ms"));
+    assert_eq!(by(&["--json"]).lines().count(), 2, "start and summary");
+}
+
+#[test]
 fn the_event_reference_is_what_the_binary_prints() {
     let committed = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/events.md"));
     assert_eq!(text(&output(&["docs-events"]).stdout), committed.expect("docs/events.md is committed"));
+}
+
+#[test]
+fn manual_pages_are_what_the_binary_prints() {
+    let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/../man");
+    let names = output(&["docs-man"]);
+    let mut names: Vec<&str> = text(&names.stdout).lines().collect();
+    assert!(
+        names.contains(&"tcptrace.1") && names.contains(&"tcptrace-trace.1") && names.contains(&"tcptrace-explain.7")
+    );
+    for name in &names {
+        let committed = std::fs::read_to_string(format!("{dir}/{name}")).expect("it is committed");
+        assert_eq!(text(&output(&["docs-man", name]).stdout), committed, "{name}: run `cargo xtask docs`");
+    }
+    let files = std::fs::read_dir(dir).expect("man/ is there").map(|file| file.expect("a file").file_name());
+    let mut files: Vec<_> = files.map(|name| name.into_string().expect("UTF-8")).collect();
+    names.sort_unstable();
+    files.sort_unstable();
+    assert_eq!(files, names);
+}
+
+#[test]
+fn explain_prints_a_page_with_this_hosts_settings() {
+    let out = output(&["explain", "Time-Wait"]);
+    assert_eq!((out.status.code(), text(&out.stderr)), (Some(0), ""));
+    let page = text(&out.stdout);
+    assert!(page.starts_with("TIME_WAIT (state)\n"), "{page}");
+    let reuse = std::fs::read_to_string("/proc/sys/net/ipv4/tcp_tw_reuse").expect("every Linux has it");
+    assert!(page.contains(&format!("  net.ipv4.tcp_tw_reuse = {}\n", reuse.trim())), "{page}");
+    assert!(page.lines().all(|line| line.len() <= 80) && page.is_ascii(), "{page}");
+    assert_eq!(text(&output(&["explain", "half", "open"]).stdout), text(&output(&["explain", "half-open"]).stdout));
+    let all = output(&["explain"]);
+    assert!(text(&all.stdout).contains("\n  LAST_ACK ") && text(&all.stdout).contains("\n  syncookies "), "{all:?}");
+}
+
+#[test]
+fn explain_knows_what_was_nearly_right() {
+    for (asked, says) in [
+        (
+            "clos_wait",
+            "tcptrace: there is no state or term `clos_wait` (nearest: CLOSE_WAIT); `tcptrace explain` lists all\n",
+        ),
+        ("xyzzyplugh", "tcptrace: there is no state or term `xyzzyplugh`; `tcptrace explain` lists all\n"),
+        ("\x1b[31m", "tcptrace: there is no state or term `\\x1b[31m`; `tcptrace explain` lists all\n"),
+    ] {
+        let out = output(&["explain", asked]);
+        assert_eq!((out.status.code(), text(&out.stdout), text(&out.stderr)), (Some(2), "", says));
+    }
+}
+
+#[test]
+fn explain_speaks_json() {
+    let page = output(&["explain", "--json", "rst"]);
+    let page: serde_json::Value = serde_json::from_slice(&page.stdout).expect("one object");
+    assert_eq!((&page["v"], &page["type"]), (&1.into(), &"explain".into()));
+    assert_eq!((&page["kind"], &page["name"]), (&"term".into(), &"rst".into()));
+    assert!(page["ts"].is_string() && page["mono_ns"].is_u64(), "{page}");
+    let overflow = std::fs::read_to_string("/proc/sys/net/ipv4/tcp_abort_on_overflow").expect("every Linux has it");
+    let sysctl = &page["sysctls"][0];
+    assert_eq!(
+        (&sysctl["name"], &sysctl["value"]),
+        (&"net.ipv4.tcp_abort_on_overflow".into(), &overflow.trim().into())
+    );
+    assert!(page.get("enters").is_none(), "a term has no arcs");
+    let all = output(&["explain", "--json"]);
+    let names: Vec<serde_json::Value> =
+        text(&all.stdout).lines().map(|line| serde_json::from_str(line).expect("an object a line")).collect();
+    assert!(
+        names.iter().any(|page| page["name"] == "CLOSING" && page["enters"][0]["state"] == "FIN_WAIT1"),
+        "{names:?}"
+    );
+}
+
+#[test]
+fn explain_suits_narrow_and_dumb_terminals() {
+    let narrow = on_a_terminal_of(40, "explain TIME_WAIT", ("TERM", "xterm"));
+    assert!(narrow.contains("\x1b[1mTIME_WAIT\x1b[0m"), "{narrow:?}");
+    let plain = on_a_terminal_of(40, "explain TIME_WAIT", ("TERM", "dumb"));
+    assert!(!plain.contains('\x1b') && plain.lines().all(|line| line.len() <= 40), "{plain:?}");
+    assert!(plain.lines().any(|line| line.len() > 30), "{plain:?}");
+    assert!(on_a_terminal_of(80, "explain", ("LC_ALL", "C")).is_ascii());
+}
+
+/// What bash offers for the last of `words`, as it asks at the Tab key.
+fn bash_offers(words: &[&str]) -> Vec<String> {
+    let binary = std::path::Path::new(env!("CARGO_BIN_EXE_tcptrace"));
+    let path = format!("{}:{}", binary.parent().expect("a directory").display(), std::env::var("PATH").expect("PATH"));
+    let script = "source <(tcptrace completions bash); complete -p tcptrace >&2 || exit 1; COMP_WORDS=(\"$@\"); \
+                  COMP_CWORD=$(($# - 1)); COMP_TYPE=9; _clap_complete_tcptrace tcptrace \"${@: -1}\"; \
+                  printf '%s\\n' \"${COMPREPLY[@]}\"";
+    let mut bash = Command::new("bash");
+    bash.args(["--norc", "-c", script, "bash", "tcptrace"]).args(words).env("PATH", path).stdin(Stdio::null());
+    let out = bash.output().expect("bash runs");
+    assert_eq!(out.status.code(), Some(0), "{out:?}");
+    assert!(text(&out.stderr).contains("-F _clap_complete_tcptrace tcptrace"), "{out:?}");
+    text(&out.stdout).lines().filter(|line| !line.is_empty()).map(str::to_owned).collect()
+}
+
+#[test]
+fn bash_completes_commands_options_and_what_is_on_this_host() {
+    assert_eq!(bash_offers(&["expl"]), ["explain"]);
+    assert_eq!(bash_offers(&["explain", "CLOSE_"]), ["CLOSE_WAIT"]);
+    assert_eq!(bash_offers(&["conns", "--lp"]), ["--lport"]);
+    assert_eq!(
+        bash_offers(&["trace", "--state", "TIME_WAIT,CLOS"]),
+        ["CLOSE", "CLOSE_WAIT", "CLOSING"].map(|s| format!("TIME_WAIT,{s}"))
+    );
+
+    let comm = std::fs::read_to_string("/proc/self/comm").expect("every process has a name");
+    assert!(bash_offers(&["conns", "--comm", &comm[..3]]).contains(&comm.trim().to_owned()), "{comm}");
+
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let here = listener.local_addr().expect("bound").port().to_string();
+    let client = std::net::TcpStream::connect(listener.local_addr().expect("bound")).expect("room in the backlog");
+    let there = client.local_addr().expect("bound").port().to_string();
+    assert!(bash_offers(&["conns", "--lport", &here[..2]]).contains(&here), "{here}");
+    assert!(bash_offers(&["conns", "--rport", &here[..2]]).contains(&here), "{here}");
+    assert!(bash_offers(&["conns", "--port", ""]).contains(&here), "{here}");
+    assert!(!bash_offers(&["conns", "--rport", ""]).contains(&there), "an accepted connection's: {there}");
+}
+
+#[test]
+fn every_shell_gets_its_script() {
+    for (shell, calls) in [
+        ("bash", "TCPTRACE_COMPLETE=\"bash\""),
+        ("zsh", "TCPTRACE_COMPLETE=\"zsh\""),
+        ("fish", "TCPTRACE_COMPLETE=fish"),
+    ] {
+        let out = output(&["completions", shell]);
+        assert!(text(&out.stdout).contains(calls), "{out:?}");
+    }
 }
 
 #[test]
@@ -120,9 +297,14 @@ fn verbose_says_more() {
 }
 
 /// What a terminal of 80 columns gets, with one more variable in the environment.
-fn on_a_terminal(arguments: &str, (name, value): (&str, &str)) -> String {
+fn on_a_terminal(arguments: &str, variable: (&str, &str)) -> String {
+    on_a_terminal_of(80, arguments, variable)
+}
+
+fn on_a_terminal_of(columns: usize, arguments: &str, (name, value): (&str, &str)) -> String {
     let mut script = Command::new("script");
-    script.args(["-qec", &format!("stty cols 80; {} {arguments}", env!("CARGO_BIN_EXE_tcptrace")), "/dev/null"]);
+    let run = format!("stty cols {columns}; {} {arguments}", env!("CARGO_BIN_EXE_tcptrace"));
+    script.args(["-qec", &run, "/dev/null"]);
     script.env_remove("NO_COLOR").env("TERM", "xterm").env(name, value).stdin(Stdio::null());
     let out = script.output().expect("script of util-linux runs");
     assert_eq!(out.status.code(), Some(0), "{out:?}");
@@ -158,7 +340,9 @@ fn a_recording_from_standard_input() {
 #[test]
 fn a_full_disk_is_one_line_and_status_1() {
     let (_dir, path) = recording(2);
-    for arguments in [&["trace", "--json", "--from", &path][..], &["trace", "--from", &path], &["docs-events"]] {
+    for arguments in
+        [&["trace", "--json", "--from", &path][..], &["trace", "--from", &path], &["docs-events"], &["explain"]]
+    {
         let full = File::options().write(true).open("/dev/full").expect("every Linux has it");
         let out = tcptrace(arguments).stdout(full).output().expect("the binary runs");
         assert_eq!(out.status.code(), Some(1), "{arguments:?}");

@@ -9,12 +9,18 @@ mod agreement;
 mod cgroup;
 #[path = "live/close.rs"]
 mod close;
+#[path = "live/command.rs"]
+mod command;
 #[path = "live/compare.rs"]
 mod compare;
 #[path = "live/filters.rs"]
 mod filters;
 #[path = "live/flood.rs"]
 mod flood;
+#[path = "live/groups.rs"]
+mod groups;
+#[path = "live/ladder.rs"]
+mod ladder;
 #[path = "live/listeners.rs"]
 mod listeners;
 #[path = "live/open.rs"]

@@ -6,7 +6,7 @@
 //! | [`test`] | every check of the project, one after the other |
 //! | [`bpf`] | build the kernel objects, or prove that the committed ones come from this source |
 //! | [`tidy`] | rules of the source tree that no compiler checks |
-//! | [`docs`] | what is generated under `docs/` |
+//! | [`docs`] | what is generated under `docs/` and `man/` |
 //! | [`load`] | a connection storm on loopback |
 //! | [`flood`] | a SYN flood between two namespaces |
 //! | [`timers`] | timers of TCP sockets, started and cancelled |
@@ -48,9 +48,6 @@ enum Task {
         /// The short loop: no installs beyond the must, no rebuild of the kernel objects, few live tests.
         #[arg(long)]
         quick: bool,
-        /// All live tests on other kernels, as emulated guests, and not only the quickest.
-        #[arg(long, conflicts_with = "quick")]
-        guests: bool,
     },
     /// Build the kernel objects into tcptrace/bpf.
     Bpf {
@@ -60,7 +57,7 @@ enum Task {
     },
     /// Check the rules of the source tree.
     Tidy,
-    /// Regenerate docs/events.md.
+    /// Regenerate docs/events.md, docs/explain.md and man/.
     Docs {
         /// Write nothing: compare, and try the commands that the documents name.
         #[arg(long)]
@@ -98,7 +95,7 @@ fn task_names() -> Vec<String> {
 fn main() -> ExitCode {
     let done = match Task::parse() {
         Task::Run { args } => run::run(&args),
-        Task::Test { quick, guests } => test::run(quick, guests),
+        Task::Test { quick } => test::run(quick),
         Task::Bpf { check: false } => bpf::build().map(|()| true),
         Task::Bpf { check: true } => bpf::check(bpf::Depth::Rebuild).map(|_| true),
         Task::Tidy => tidy::run().map(|()| true),

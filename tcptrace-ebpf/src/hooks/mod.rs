@@ -26,6 +26,7 @@ macro_rules! pair {
 mod accept;
 mod destroy;
 mod error;
+mod fork;
 mod listener;
 mod reset;
 mod retransmit;
@@ -38,54 +39,31 @@ use tcptrace_common::{
     settings::PerSocket,
 };
 
-/// A live socket as the handlers see it.
+/// A live socket as the records about it see it. What is kept of it is not here: the verifier would go through each record's code once
+/// for each kind of memory that it can be in.
+#[derive(Clone, Copy)]
 pub struct Live {
     pub sk: *const u8,
     pub tp: *const u8,
     pub cookie: u64,
-    /// Null when no storage could be had.
-    pub kept: *mut PerSocket,
 }
 
 impl Live {
-    /// Look the socket up: None when it is not TCP or not wanted.
-    #[inline(always)]
-    pub fn find(sk: *const u8) -> Option<Self> {
-        if !sock::is_tcp(sk) {
-            return None;
-        }
-        let tp = sock::tcp(sk);
-        if tp.is_null() {
-            return None;
-        }
-        if !filter::wanted(tp, sock::lport(sk, tp), 0) {
-            return None;
-        }
-        let cookie = sock::cookie(sk);
-        let kept = per_socket::find(sk, cookie);
-        Some(Self { sk, tp, cookie, kept })
-    }
-
-    /// Tell of the socket, if it is wanted, by a record that is a head alone.
+    /// Tell of a socket by a record that is a head alone, with the current state, if it is TCP's and wanted.
     #[inline(always)]
     pub fn tell(sk: *const u8, program: usize, kind: u8) {
-        if let Some(live) = Self::find(sk) {
-            live.emit_bare(program, kind);
+        if !sock::is_tcp(sk) {
+            return;
         }
-    }
-
-    /// Number the next record. To be done before the ring is asked for room: a record that finds none leaves a gap.
-    #[inline(always)]
-    pub fn number(&self) -> Number {
-        if self.kept.is_null() {
-            return Number { seq: 0, flags: flag::SEQ_ABSENT };
+        let tp = sock::tcp(sk);
+        if tp.is_null() || !filter::wanted(tp, sock::lport(sk, tp), 0) {
+            return;
         }
-        // SAFETY: a map entry or socket storage.
-        unsafe {
-            let seq = (*self.kept).seq.wrapping_add(1);
-            (*self.kept).seq = seq;
-            Number { seq, flags: 0 }
-        }
+        let live = Self { sk, tp, cookie: sock::cookie(sk) };
+        let number = Number::next(per_socket::find(sk, live.cookie));
+        let state = sock::state(sk);
+        // SAFETY: the slot is a `Head`.
+        emit::record::<Head>(program, |h| unsafe { live.head(h, number, kind, state, state, 0) });
     }
 
     /// Fill a head in.
@@ -102,15 +80,6 @@ impl Live {
             (*h).flags = sock::flags(self.sk, self.tp) | extra | number.flags;
         }
     }
-
-    /// A record that is a head alone; both states are the current one.
-    #[inline(always)]
-    pub fn emit_bare(&self, program: usize, kind: u8) {
-        let state = sock::state(self.sk);
-        let number = self.number();
-        // SAFETY: the slot is a `Head`.
-        emit::record::<Head>(program, |h| unsafe { self.head(h, number, kind, state, state, 0) });
-    }
 }
 
 /// Number of a record among its socket's, and the flags that say what it is worth.
@@ -118,4 +87,24 @@ impl Live {
 pub struct Number {
     pub seq: u16,
     pub flags: u16,
+}
+
+impl Number {
+    /// Of a record about a socket before all others.
+    pub const FIRST_SIGHT: Self = Self { seq: 0, flags: 0 };
+
+    /// Of the next record about the socket that this is kept of; null: nothing is. To be asked for before the ring is asked for room: a
+    /// record that finds none leaves a gap.
+    #[inline(always)]
+    pub fn next(kept: *mut PerSocket) -> Self {
+        if kept.is_null() {
+            return Self { seq: 0, flags: flag::SEQ_ABSENT };
+        }
+        // SAFETY: a map entry or socket storage.
+        unsafe {
+            let seq = (*kept).seq.wrapping_add(1);
+            (*kept).seq = seq;
+            Self { seq, flags: 0 }
+        }
+    }
 }

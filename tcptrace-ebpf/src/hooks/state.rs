@@ -1,11 +1,11 @@
 //! inet_sock_set_state: every state transition of every TCP socket.
 
-use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
+use aya_ebpf::{EbpfContext as _, macros::btf_tracepoint, programs::BtfTracePointContext};
 use aya_log_ebpf::warn;
 use tcptrace_common::{
     pair::Token,
-    record::{Child, Closed, Established, Head, Open, Owned, Socket, flag, kind},
-    settings::{program::INET_SOCK_SET_STATE as PROGRAM, second},
+    record::{Child, Closed, Established, Open, Owned, Sequence, Socket, flag, kind},
+    settings::{PerSocket, program::INET_SOCK_SET_STATE as PROGRAM, second},
     state as tcp,
 };
 
@@ -25,7 +25,8 @@ const ECONNABORTED: u8 = 103;
 
 #[btf_tracepoint(function = "inet_sock_set_state")]
 pub fn inet_sock_set_state(ctx: BtfTracePointContext) -> i32 {
-    pair::first(second::STATE, passing(&ctx), || on_transition(&ctx));
+    let t = Transition(&ctx);
+    pair::first(second::STATE, t.token(), || handle(&t));
     0
 }
 
@@ -34,146 +35,173 @@ pub fn inet_sock_set_state(ctx: BtfTracePointContext) -> i32 {
 /// interrupted there has in use.
 #[btf_tracepoint(function = "inet_sock_set_state")]
 pub fn inet_sock_set_state_nested(ctx: BtfTracePointContext) -> i32 {
-    let this = passing(&ctx);
-    if !pair::is_seen(second::STATE, this, || was_seen(&ctx)) {
-        on_transition(&ctx);
+    let t = Transition(&ctx);
+    if !pair::is_seen(second::STATE, t.token(), || was_seen(&t)) {
+        handle(&t);
     }
     0
 }
 
-/// Stands for the transition that passes the hook.
-#[inline(always)]
-fn passing(ctx: &BtfTracePointContext) -> Token {
-    let sk: *const u8 = ctx.arg(0);
-    let from: i32 = ctx.arg(1);
-    let to: i32 = ctx.arg(2);
-    Token { sk: sk as u64, what: u64::from(from as u8) | (u64::from(to as u8) << 8) }
+/// The transition that passes the hook. Both states are read anew each time: of what it learns about a value in one place the verifier
+/// makes a path of its own through all that follows.
+struct Transition<'a>(&'a BtfTracePointContext);
+
+impl Transition<'_> {
+    #[inline(always)]
+    fn sk(&self) -> *const u8 {
+        self.0.arg(0)
+    }
+
+    #[inline(always)]
+    fn from(&self) -> u8 {
+        self.state(1)
+    }
+
+    #[inline(always)]
+    fn to(&self) -> u8 {
+        self.state(2)
+    }
+
+    #[inline(always)]
+    fn state(&self, index: usize) -> u8 {
+        // SAFETY: an argument of the tracepoint.
+        unsafe { core::ptr::read_volatile(self.0.as_ptr().cast::<u64>().add(index)) as u8 }
+    }
+
+    /// Does a process open the socket?
+    #[inline(always)]
+    fn opens(&self) -> bool {
+        self.from() == tcp::CLOSE && matches!(self.to(), tcp::SYN_SENT | tcp::LISTEN)
+    }
+
+    #[inline(always)]
+    fn token(&self) -> Token {
+        Token { sk: self.sk() as u64, what: u64::from(self.from()) | (u64::from(self.to()) << 8) }
+    }
 }
 
 /// Has the socket's data this transition as its last? A socket without any: nothing speaks against the token.
 #[inline(always)]
-fn was_seen(ctx: &BtfTracePointContext) -> bool {
-    let sk: *const u8 = ctx.arg(0);
-    let to: i32 = ctx.arg(2);
+fn was_seen(t: &Transition) -> bool {
+    let sk = t.sk();
     // SAFETY: a full socket.
     let cookie: u64 = unsafe { ld(sk, off!(cookie)) };
     let kept = per_socket::find(sk, cookie);
     // SAFETY: a map entry or socket storage.
-    cookie == 0 || kept.is_null() || unsafe { (*kept).to } == to as u8
+    cookie == 0 || kept.is_null() || unsafe { (*kept).to } == t.to()
 }
 
 #[inline(always)]
-fn on_transition(ctx: &BtfTracePointContext) {
-    let sk: *const u8 = ctx.arg(0);
-    let from: i32 = ctx.arg(1);
-    let to: i32 = ctx.arg(2);
-    if !transition(sk, from as u8, to as u8) && VERBOSE.load() != 0 {
-        warn!(ctx, "no memory to keep a socket's numbers: its transition {} to {} goes unnumbered", from, to);
-    }
-}
-
-/// False: the socket's data could not be kept.
-#[inline(always)]
-fn transition(sk: *const u8, from: u8, to: u8) -> bool {
+fn handle(t: &Transition) {
+    let sk = t.sk();
     if !sock::is_tcp(sk) {
-        return true;
+        return;
     }
     let tp = sock::tcp(sk);
     if tp.is_null() {
-        return true;
+        return;
     }
-    if from == tcp::LISTEN && to == tcp::SYN_RECV {
+    if t.from() == tcp::LISTEN && t.to() == tcp::SYN_RECV {
         if LISTENERS_ONLY.load() == 0 {
             child(sk, tp);
         }
-        return true;
+        return;
     }
-    if LISTENERS_ONLY.load() != 0 && from != tcp::LISTEN && to != tcp::LISTEN {
-        return true;
+    if LISTENERS_ONLY.load() != 0 && t.from() != tcp::LISTEN && t.to() != tcp::LISTEN {
+        return;
     }
     let lport = sock::lport(sk, tp);
-    let opens = from == tcp::CLOSE && (to == tcp::SYN_SENT || to == tcp::LISTEN);
-    let owner = if opens { task::current_tgid() } else { 0 };
+    let owner = if t.opens() { task::current_tgid() } else { 0 };
     // SAFETY: a full socket.
     let known = per_socket::has_slot(unsafe { ld(sk, off!(cookie)) });
     // One that passed before is where it was, and `struct net` is a cache line that all CPUs write to.
     if !known && !filter::in_netns::<Typed>(tp) {
-        return true;
+        return;
     }
     // The tuple of an active open is complete only now. If it passed while it was not, the collector needs this record to know
     // that it may forget the socket.
-    if !filter::wanted_there(tp, lport, owner) && (from != tcp::SYN_SENT || !passed_before(sk)) {
-        return true;
+    if !filter::wanted_there(tp, lport, owner) && (t.from() != tcp::SYN_SENT || !passed_before(sk)) {
+        return;
     }
-    let cookie = sock::cookie(sk);
-    let kept = per_socket::get(PROGRAM, sk, cookie, opens);
-    let live = Live { sk, tp, cookie, kept };
-    if !kept.is_null() {
-        // SAFETY: a map entry or socket storage.
-        unsafe { (*kept).to = to }
+    let live = Live { sk, tp, cookie: sock::cookie(sk) };
+    let kept = per_socket::get(PROGRAM, sk, live.cookie, t.opens());
+    if kept.is_null() && VERBOSE.load() != 0 {
+        warn!(t.0, "no memory to keep a socket's numbers: its transition {} to {} goes unnumbered", t.from(), t.to());
     }
-    if opens {
-        if !kept.is_null() {
-            // SAFETY: a map entry or socket storage.
-            unsafe {
-                (*kept).owner = owner;
-                // listen() without bind(): `inet_csk_listen_start` sets the state first and then has a port chosen.
-                (*kept).portless = u8::from(to == tcp::LISTEN && lport == 0);
-            }
-        }
-        if QUEUES.load() != 0 && to == tcp::LISTEN {
-            let number = live.number();
-            listener::listens(&live, number, lport);
-            return !kept.is_null();
-        }
-        let fd = {
-            let nr = SYSCALLS.load();
-            task::syscall_fd(if to == tcp::LISTEN { nr.listen } else { nr.connect })
-        };
-        let number = live.number();
-        // SAFETY: the slot is an `Open`.
-        emit::record::<Open>(PROGRAM, |r| unsafe {
-            live.head(&raw mut (*r).head, number, kind::OPEN, from, to, 0);
-            sock::tuple(tp, lport, &raw mut (*r).tuple);
-            task::current(&raw mut (*r).owner, fd, sock::inode(tp));
-        });
-        return !kept.is_null();
+    if t.opens() {
+        opened(&live, t, open(kept, t, owner, lport), lport);
+        return;
     }
-    if !filter_by_owner(&live) {
-        return true;
-    }
-    first_sight(&live, lport, from, to);
-    actor(&live, from, to);
-    if to == tcp::ESTABLISHED {
-        let number = live.number();
+    let Some(told) = remember(&live, t, kept) else { return };
+    first_sight(&live, t, told.before, lport);
+    actor(&live, t, told.owner);
+    // Not before: a row of a snapshot that is read meanwhile has the number of the last record.
+    let number = Number::next(per_socket::find(sk, live.cookie));
+    match t.to() {
         // SAFETY: the slot is an `Established`.
-        emit::record::<Established>(PROGRAM, |r| unsafe {
-            live.head(&raw mut (*r).head, number, kind::ESTABLISHED, from, to, 0);
+        tcp::ESTABLISHED => emit::record::<Established>(PROGRAM, |r| unsafe {
+            live.head(&raw mut (*r).head, number, kind::ESTABLISHED, t.from(), t.to(), 0);
             sock::tuple(tp, lport, &raw mut (*r).tuple);
             sock::handshake(sk, tp, &raw mut (*r).handshake);
-        });
-    } else if to == tcp::CLOSE {
-        let mut extra = remember(&live, from, to);
-        let closing = from == tcp::FIN_WAIT2 || from == tcp::CLOSING || from == tcp::FIN_WAIT1;
-        // SAFETY: a full socket.
-        if closing && unsafe { sock::time_wait_full::<Typed>(tp) } {
-            extra |= flag::TW_FULL;
+        }),
+        tcp::CLOSE => {
+            let mut extra = told.extra;
+            let closing = matches!(t.from(), tcp::FIN_WAIT2 | tcp::CLOSING | tcp::FIN_WAIT1);
+            // SAFETY: a full socket.
+            if closing && unsafe { sock::time_wait_full::<Typed>(tp) } {
+                extra |= flag::TW_FULL;
+            }
+            // SAFETY: the slot is a `Closed`.
+            emit::record::<Closed>(PROGRAM, |r| unsafe {
+                live.head(&raw mut (*r).head, number, kind::CLOSED, t.from(), t.to(), extra);
+                sock::counters(sk, tp, &raw mut (*r).counters);
+                (*r).lport = lport;
+                (*r).reserved = 0;
+                (*r).snd_una = ld(tp, off!(snd_una));
+            });
         }
-        let number = live.number();
-        // SAFETY: the slot is a `Closed`.
-        emit::record::<Closed>(PROGRAM, |r| unsafe {
-            live.head(&raw mut (*r).head, number, kind::CLOSED, from, to, extra);
-            sock::counters(sk, tp, &raw mut (*r).counters);
-            (*r).lport = lport;
-            (*r).reserved = [0; 3];
-        });
-    } else {
-        let extra = remember(&live, from, to);
-        let number = live.number();
-        // SAFETY: the slot is a `Head`.
-        emit::record::<Head>(PROGRAM, |r| unsafe { live.head(r, number, kind::STATE, from, to, extra) });
+        // SAFETY: the slot is a `Sequence`.
+        _ => emit::record::<Sequence>(PROGRAM, |r| unsafe {
+            live.head(&raw mut (*r).head, number, kind::SEQUENCE, t.from(), t.to(), told.extra);
+            (*r).snd_una = ld(tp, off!(snd_una));
+            (*r).snd_nxt = ld(tp, off!(snd_nxt));
+            (*r).write_seq = ld(tp, off!(write_seq));
+            (*r).rcv_nxt = ld(tp, off!(rcv_nxt));
+        }),
     }
-    !kept.is_null()
+}
+
+/// Keep what a process that opens a socket leaves, and number the record of it.
+#[inline(always)]
+fn open(kept: *mut PerSocket, t: &Transition, owner: u32, lport: u16) -> Number {
+    if !kept.is_null() {
+        // SAFETY: a map entry or socket storage.
+        unsafe {
+            (*kept).to = t.to();
+            (*kept).owner = owner;
+            // listen() without bind(): `inet_csk_listen_start` sets the state first and then has a port chosen.
+            (*kept).portless = u8::from(t.to() == tcp::LISTEN && lport == 0);
+        }
+    }
+    Number::next(kept)
+}
+
+#[inline(always)]
+fn opened(live: &Live, t: &Transition, number: Number, lport: u16) {
+    if QUEUES.load() != 0 && t.to() == tcp::LISTEN {
+        listener::listens(live, number, lport);
+        return;
+    }
+    let fd = {
+        let nr = SYSCALLS.load();
+        task::syscall_fd(if t.to() == tcp::LISTEN { nr.listen } else { nr.connect })
+    };
+    // SAFETY: the slot is an `Open`.
+    emit::record::<Open>(PROGRAM, |r| unsafe {
+        live.head(&raw mut (*r).head, number, kind::OPEN, t.from(), t.to(), 0);
+        sock::tuple(live.tp, lport, &raw mut (*r).tuple);
+        task::current(&raw mut (*r).owner, fd, sock::inode(live.tp));
+    });
 }
 
 /// Was there a record of this socket?
@@ -184,33 +212,50 @@ fn passed_before(sk: *const u8) -> bool {
     !kept.is_null() && unsafe { (*kept).seq } != 0
 }
 
-/// A socket whose life had begun before the trace: say all that is known of it. What a handshake settles is told at its end
-/// anyway.
-#[inline(always)]
-fn first_sight(live: &Live, lport: u16, from: u8, to: u8) {
-    // SAFETY: a map entry or socket storage.
-    if to == tcp::ESTABLISHED || from == tcp::SYN_RECV || live.kept.is_null() || unsafe { (*live.kept).seq } != 0 {
-        return;
-    }
-    // SAFETY: the slot is a `Socket`; the tracepoint fires after the state was changed, the record is about the one before.
-    emit::record::<Socket>(PROGRAM, |r| unsafe {
-        live.head(&raw mut (*r).head, Number { seq: 0, flags: 0 }, kind::FOUND, from, from, 0);
-        sock::describe(live.sk, live.tp, lport, from, r);
-        (*r).uid = ld_or(live.sk, off!(sk_uid), 0);
-    });
+/// What was kept of a socket before a transition that no process opened it by, and what that changes.
+struct Told {
+    /// Number of the record before; 0: there was none.
+    before: u16,
+    /// Thread group; 0: not known.
+    owner: u32,
+    /// [`flag`] bits.
+    extra: u16,
 }
 
-/// Drop what belongs to a process that is known and not wanted.
+/// Keep the transition. All that is done with the socket's data is done here, as far as it can be: it is a slot, socket storage or none,
+/// and the verifier follows all that comes while they can be told apart three times. None: it belongs to a process that is not wanted.
 #[inline(always)]
-fn filter_by_owner(live: &Live) -> bool {
-    if FILTER.load().pids == 0 || live.kept.is_null() {
-        return true;
+fn remember(live: &Live, t: &Transition, kept: *mut PerSocket) -> Option<Told> {
+    if kept.is_null() {
+        return Some(Told { before: u16::MAX, owner: 0, extra: 0 });
     }
     // SAFETY: a map entry or socket storage.
     unsafe {
-        let owner = (*live.kept).owner;
-        owner == 0 || PIDS.get(owner).is_some()
+        (*kept).to = t.to();
+        let owner = (*kept).owner;
+        if FILTER.load().pids != 0 && owner != 0 && PIDS.get(owner).is_none() {
+            return None;
+        }
+        let extra = closing(live.tp, t, kept);
+        let before = (*kept).seq;
+        Some(Told { before, owner, extra })
     }
+}
+
+/// A socket whose life had begun before the trace: say all that is known of it. What a handshake settles is told at its end
+/// anyway.
+#[inline(always)]
+fn first_sight(live: &Live, t: &Transition, before: u16, lport: u16) {
+    if before != 0 || t.to() == tcp::ESTABLISHED || t.from() == tcp::SYN_RECV {
+        return;
+    }
+    let from = t.from();
+    // SAFETY: the slot is a `Socket`; the tracepoint fires after the state was changed, the record is about the one before.
+    emit::record::<Socket>(PROGRAM, |r| unsafe {
+        live.head(&raw mut (*r).head, Number::FIRST_SIGHT, kind::FOUND, from, from, 0);
+        sock::describe(live.sk, live.tp, lport, from, r);
+        (*r).uid = ld_or(live.sk, off!(sk_uid), 0);
+    });
 }
 
 /// A passive open's child. Before 6.18 (upstream moved the state change behind the copying of the request) it has neither
@@ -230,8 +275,8 @@ fn child(sk: *const u8, tp: *const u8) {
         // SAFETY: a map entry or socket storage.
         unsafe { (*kept).to = tcp::SYN_RECV }
     }
-    let live = Live { sk, tp, cookie, kept };
-    let number = live.number();
+    let live = Live { sk, tp, cookie };
+    let number = Number::next(kept);
     // SAFETY: the slot is a `Child`.
     emit::record::<Child>(PROGRAM, |r| unsafe {
         live.head(&raw mut (*r).head, number, kind::CHILD, tcp::LISTEN, tcp::SYN_RECV, 0);
@@ -242,23 +287,19 @@ fn child(sk: *const u8, tp: *const u8) {
 
 /// Keep what tells a three-segment close from one of four, and compare with what was kept.
 #[inline(always)]
-fn remember(live: &Live, from: u8, to: u8) -> u16 {
-    let (kept, tp) = (live.kept, live.tp);
-    if kept.is_null() {
-        return 0;
-    }
+unsafe fn closing(tp: *const u8, t: &Transition, kept: *mut PerSocket) -> u16 {
     // SAFETY: a map entry or socket storage, and a full socket.
     unsafe {
-        if to == tcp::FIN_WAIT2 {
+        if t.to() == tcp::FIN_WAIT2 {
             (*kept).segs = ld(tp, off!(segs_in));
-        } else if from == tcp::FIN_WAIT2 {
+        } else if t.from() == tcp::FIN_WAIT2 {
             if (*kept).segs == ld(tp, off!(segs_in)) {
                 return flag::SAME_SEGMENT;
             }
-        } else if to == tcp::CLOSE_WAIT {
+        } else if t.to() == tcp::CLOSE_WAIT {
             (*kept).segs = ld(tp, off!(segs_out));
             (*kept).write_seq = ld(tp, off!(write_seq));
-        } else if from == tcp::CLOSE_WAIT && to == tcp::LAST_ACK {
+        } else if t.from() == tcp::CLOSE_WAIT && t.to() == tcp::LAST_ACK {
             let mut flags = 0;
             if (*kept).segs == ld(tp, off!(segs_out)) {
                 flags |= flag::SAME_SEGMENT;
@@ -275,32 +316,30 @@ fn remember(live: &Live, from: u8, to: u8) -> u16 {
 /// Transitions that a process makes name it when it is not the owner: the one that inherited the socket, or, as `ss -K`, one
 /// that has nothing to do with it. All other transitions may run in softirq on top of any process.
 #[inline(always)]
-fn actor(live: &Live, from: u8, to: u8) {
-    if live.kept.is_null() {
-        return;
-    }
-    let by_process = match to {
+fn actor(live: &Live, t: &Transition, owner: u32) {
+    let by_process = match t.to() {
         tcp::FIN_WAIT1 | tcp::LAST_ACK => true,
-        tcp::CLOSE => by_process(sock::err(live.sk), from),
+        tcp::CLOSE => by_process(sock::err(live.sk), t.from()),
         _ => false,
     };
-    if !by_process {
+    let tgid = task::current_tgid();
+    if !by_process || owner == tgid {
         return;
     }
-    // SAFETY: a map entry or socket storage.
-    let owner = unsafe { (*live.kept).owner };
-    let tgid = task::current_tgid();
-    if owner == tgid {
+    // Hardly ever: it is looked up once more.
+    let kept = per_socket::find(live.sk, live.cookie);
+    if kept.is_null() {
         return;
     }
     let mut extra = 0;
     // `ss -K` may well descend from the owner, but it never held the socket.
     if owner != 0 && sock::err(live.sk) != ECONNABORTED && task::descends_from(owner) {
         extra = flag::INHERITED;
-        // SAFETY: as above.
-        unsafe { (*live.kept).owner = tgid }
+        // SAFETY: a map entry or socket storage.
+        unsafe { (*kept).owner = tgid }
     }
-    let number = live.number();
+    let number = Number::next(kept);
+    let from = t.from();
     // SAFETY: the slot is an `Owned`.
     emit::record::<Owned>(PROGRAM, |r| unsafe {
         live.head(&raw mut (*r).head, number, kind::ACTOR, from, from, extra);
@@ -315,5 +354,5 @@ fn by_process(err: u8, from: u8) -> bool {
     if err == ECONNABORTED {
         return true;
     }
-    err == 0 && (from == tcp::SYN_SENT || from == tcp::ESTABLISHED || from == tcp::CLOSE_WAIT || from == tcp::LISTEN)
+    err == 0 && matches!(from, tcp::SYN_SENT | tcp::ESTABLISHED | tcp::CLOSE_WAIT | tcp::LISTEN)
 }

@@ -38,11 +38,11 @@ impl Depths {
     pub fn now<M: Memory>(sk: *const u8) -> Self {
         // SAFETY: a listener.
         unsafe {
-            let (accept, limit) = M::pair(sk, off!(ack_backlog), off!(max_ack_backlog));
+            let (accept, limit) = (M::ld(sk, off!(ack_backlog)), M::ld(sk, off!(max_ack_backlog)));
             let mut d = Self { syn: 0, young: 0, accept, limit, known: depth::ACCEPT_QUEUE };
             let tp = M::tcp(sk);
             if !tp.is_null() {
-                (d.syn, d.young) = M::pair(tp, off!(qlen), off!(young));
+                (d.syn, d.young) = (M::ld_or(tp, off!(qlen), 0), M::ld_or(tp, off!(young), 0));
                 d.known |= depth::SYN_QUEUE;
             }
             d

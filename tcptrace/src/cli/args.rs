@@ -1,14 +1,23 @@
 //! The command line as clap sees it. Nothing else does: see [`super::Config`].
 
-use std::{path::PathBuf, time::Duration};
+use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::engine::ArgValueCompleter as Complete;
 
-use crate::kernel::signal::Tier;
+use super::complete;
+use crate::{group::Key, kernel::signal::Tier};
 
 /// Traces the kernel's own TCP state machine.
 #[derive(Debug, Parser)]
-#[command(name = "tcptrace", version, about, max_term_width = 100, arg_required_else_help = false)]
+#[command(
+    name = "tcptrace",
+    version,
+    about,
+    after_help = HELP,
+    max_term_width = 100,
+    arg_required_else_help = false
+)]
 pub struct Arguments {
     #[command(subcommand)]
     pub command: Command,
@@ -19,9 +28,9 @@ pub enum Command {
     /// Every state change of every TCP connection, one line each, as it happens
     #[command(after_help = TRACE_HELP)]
     Trace(Connections),
-    /// Every connection, one line when it is over
+    /// Every connection, one line or its ladder when it is over
     #[command(after_help = CONNS_HELP)]
-    Conns(Connections),
+    Conns(Conns),
     /// Every listener: both queues, their peaks, what became of each SYN
     #[command(after_help = QUEUES_HELP)]
     Queues(Queues),
@@ -29,11 +38,39 @@ pub enum Command {
     #[command(after_help = RECORD_HELP)]
     Record(Record),
     /// What this kernel offers, what is degraded, what to change
+    #[command(after_help = DOCTOR_HELP)]
     Doctor(Doctor),
+    /// What a TCP state or a term means, and what to do about it
+    #[command(after_help = EXPLAIN_HELP)]
+    Explain(Explain),
+    /// Print the completions of a shell: commands, options, processes, ports
+    #[command(after_help = COMPLETIONS_HELP)]
+    Completions {
+        /// The shell
+        #[arg(value_enum)]
+        shell: Shell,
+    },
     /// Print the reference of the JSON objects
     #[command(hide = true)]
     DocsEvents,
+    /// Print all of `explain` in Markdown
+    #[command(hide = true)]
+    DocsExplain,
+    /// Print a manual page, or the names of all
+    #[command(hide = true)]
+    DocsMan {
+        /// For example tcptrace.1
+        name: Option<String>,
+    },
 }
+
+const HELP: &str = "\
+Examples:
+  tcptrace trace --port 443       what happens on a port, as it happens
+  tcptrace conns --role client    what this host asks of others, and how it went
+  tcptrace queues                 whether a backlog is too small
+  tcptrace explain CLOSE_WAIT     what it means, and what to do
+  tcptrace doctor                 whether everything works here";
 
 const TRACE_HELP: &str = "\
 Examples:
@@ -41,6 +78,7 @@ Examples:
   tcptrace trace --port 443 --comm nginx  one service
   tcptrace trace --state CLOSE_WAIT       who enters and leaves a state
   tcptrace trace --json --from day.rec    a recording, for programs
+  tcptrace trace -- curl example.net      a command, and all that it starts
 Marks:
   → this end connected   ← the peer did   ↔ not known
   ~ concluded, not seen  * was there before the trace began";
@@ -50,10 +88,18 @@ Examples:
   tcptrace conns                          everything on this host
   tcptrace conns --raddr 10.0.0.0/8 --role client
                                           what this host asks of others
+  tcptrace conns --ladder --port 443      handshake and teardown, segment by segment
+  tcptrace conns --failed --min-us 1s     what took long, and then failed
+  tcptrace conns --by comm,rport,raddr    who asks whom, how often, how fast, with what end
   tcptrace conns --json --record day.rec  for programs, and to look at again
+  tcptrace conns -- make test             a command, and all that it starts
+Groups (--by):
+  comm pid uid role laddr lport raddr rport netns container pod unit cgroup end
+  LIFE50 LIFE99  half of the lifetimes, 99 % of them, are not longer   SHAKE, RTT: likewise
 Marks:
   → this end connected   ← the peer did   ↔ not known
   ~ concluded, not seen  * was there before the trace began
+  ── a segment           ┄┄ one that was not seen but follows from the states
   SHAKE handshake   RTT round-trip time   ↑↓ payload out and in   RTX segments sent again";
 
 const QUEUES_HELP: &str = "\
@@ -73,6 +119,25 @@ Examples:
   tcptrace record - | ssh admin 'cat > day.rec'
   tcptrace conns --from day.rec";
 
+const DOCTOR_HELP: &str = "\
+Examples:
+  tcptrace doctor                what works here, how well, and at what cost
+  tcptrace doctor --tier kprobe  the same without fentry
+  tcptrace doctor --json         for programs";
+
+const EXPLAIN_HELP: &str = "\
+Examples:
+  tcptrace explain             every state and term, one line each
+  tcptrace explain close-wait  as ss spells it, or CLOSE_WAIT
+  tcptrace explain half open   a term of two words
+  tcptrace explain --json rst  for programs";
+
+const COMPLETIONS_HELP: &str = "\
+Examples:
+  source <(tcptrace completions bash)  in ~/.bashrc
+  source <(tcptrace completions zsh)   in ~/.zshrc
+  tcptrace completions fish | source   in ~/.config/fish/config.fish";
+
 /// `trace` and `conns`.
 #[derive(Debug, Args)]
 pub struct Connections {
@@ -80,6 +145,43 @@ pub struct Connections {
     pub show: Show,
     #[command(flatten)]
     pub requests: Requests,
+    #[command(flatten)]
+    pub processes: Processes,
+}
+
+/// Processes with all that descend from them.
+#[derive(Debug, Args)]
+pub struct Processes {
+    /// What descends from the processes of --pid, too, from now on
+    #[arg(short, long, requires = "pid", help_heading = "Filters (lists: a,b,c)")]
+    pub follow: bool,
+    /// Run COMMAND as this user, by name or number [default: who called sudo, or you]
+    #[arg(long, value_name = "USER", requires = "command", help_heading = "Source")]
+    pub user: Option<String>,
+    /// Run COMMAND, and trace its sockets and those of all that descends from it
+    #[arg(last = true, value_name = "COMMAND", help_heading = "Source")]
+    pub command: Vec<OsString>,
+}
+
+/// `conns`.
+#[derive(Debug, Args)]
+pub struct Conns {
+    #[command(flatten)]
+    pub connections: Connections,
+    /// Count connections that have these in common in place of telling of each: comm,rport
+    #[arg(
+        long,
+        value_name = "KEYS",
+        value_delimiter = ',',
+        value_parser = key,
+        add = Complete::new(complete::keys),
+        conflicts_with_all = ["requests", "ladder"],
+        help_heading = "Output"
+    )]
+    pub by: Vec<Key>,
+    /// Draw the handshake and the teardown between the two ends; both on this host: one ladder
+    #[arg(long, help_heading = "Output")]
+    pub ladder: bool,
 }
 
 /// `queues`.
@@ -138,7 +240,7 @@ pub struct Show {
     /// End after this time: 500ms, 10s, 2m, 1h
     #[arg(long, value_name = "TIME", value_parser = duration, help_heading = "Source")]
     pub duration: Option<Duration>,
-    /// End after N printed transitions (trace), connections (conns) or intervals (queues)
+    /// End after N printed transitions (trace), connections or ladders (conns) or intervals (queues)
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), help_heading = "Source")]
     pub count: Option<u64>,
     /// One JSON object a line
@@ -179,6 +281,8 @@ pub struct Record {
     #[command(flatten)]
     pub requests: Requests,
     #[command(flatten)]
+    pub processes: Processes,
+    #[command(flatten)]
     pub noise: Noise,
 }
 
@@ -191,6 +295,19 @@ pub struct Doctor {
     #[arg(long, value_enum, value_name = "KIND", default_value_t)]
     pub tier: HookTier,
     /// Colours; auto: on a terminal, unless NO_COLOR is set
+    #[arg(long, value_enum, value_name = "WHEN", default_value_t)]
+    pub color: Color,
+}
+
+#[derive(Debug, Args)]
+pub struct Explain {
+    /// A state, as Linux or ss names it, or a term
+    #[arg(value_name = "STATE|TERM", add = Complete::new(complete::pages))]
+    pub name: Vec<String>,
+    /// One JSON object for each page
+    #[arg(long)]
+    pub json: bool,
+    /// Bold headings and names; auto: on a terminal, unless NO_COLOR is set
     #[arg(long, value_enum, value_name = "WHEN", default_value_t)]
     pub color: Color,
 }
@@ -212,12 +329,21 @@ macro_rules! filters {
         #[command(next_help_heading = "Filters (lists: a,b,c)")]
         pub struct Filters {
             $($(#[doc = $doc])* #[arg(long, value_name = $value, $($($arg)*)?)] pub $name: Vec<String>,)*
+            /// conns: what was refused, reset, timed out or given up, not what ended by FINs or is open
+            #[arg(long)]
+            pub failed: bool,
+            /// conns: what lasted so long at least; microseconds, or 500us, 10ms, 2s
+            #[arg(long, value_name = "TIME")]
+            pub min_us: Option<String>,
         }
 
         impl Filters {
             /// (long name, value) of each that was given.
             pub fn given(&self) -> impl Iterator<Item = (&'static str, &str)> {
-                std::iter::empty()$(.chain(self.$name.iter().map(|v| (stringify!($name), v.as_str()))))*
+                std::iter::empty()
+                    $(.chain(self.$name.iter().map(|v| (stringify!($name), v.as_str()))))*
+                    .chain(self.failed.then_some(("failed", "true")))
+                    .chain(self.min_us.iter().map(|v| ("min-us", v.as_str())))
             }
         }
     };
@@ -225,10 +351,13 @@ macro_rules! filters {
 
 filters! {
     /// Either port: 443 or 80,443,8000-8100
+    #[arg(add = Complete::new(complete::ports))]
     port: "PORTS",
     /// Local port
+    #[arg(add = Complete::new(complete::local_ports))]
     lport: "PORTS",
     /// Remote port
+    #[arg(add = Complete::new(complete::remote_ports))]
     rport: "PORTS",
     /// Either address: 10.0.0.0/8 or ::1
     addr: "ADDRS",
@@ -242,10 +371,21 @@ filters! {
     #[arg(short)]
     pid: "PIDS",
     /// Name of that process, as ps shows it
+    #[arg(add = Complete::new(complete::comms))]
     comm: "NAMES",
+    /// User of that process: names or numbers
+    uid: "USERS",
+    /// cgroup of that process, and all below it: /system.slice
+    cgroup: "PATHS",
+    /// Container of that process: name, id or the beginning of an id (4 digits at least)
+    container: "NAMES",
+    /// systemd unit of that process: nginx or nginx.service
+    unit: "NAMES",
     /// client, server or listener
+    #[arg(add = Complete::new(complete::roles))]
     role: "ROLES",
     /// Show only changes from or to a state; conns: connections that were ever in it
+    #[arg(add = Complete::new(complete::states))]
     state: "STATES",
 }
 
@@ -288,10 +428,22 @@ pub enum Color {
     Never,
 }
 
+/// Shells that can ask for completions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Shell {
+    Bash,
+    Zsh,
+    Fish,
+}
+
 /// A number and what follows it; None if there is none or it is too large, which the caller says in words.
 fn split(text: &str) -> Option<(u64, &str)> {
     let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     Some((text[..end].parse().ok()?, &text[end..]))
+}
+
+fn key(text: &str) -> Result<Key, String> {
+    text.parse()
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

@@ -6,16 +6,23 @@ use clap::{Parser, error::ErrorKind};
 
 use crate::{
     error::{Error, Result},
+    explain::{self, Page},
     filter::Filter,
+    group::Key,
     kernel::{load::Queues as Wanted, signal::Tier},
     pipeline::{Records, say},
-    sink::text::TimeMode,
+    sink::{escape, text::TimeMode},
 };
 
 mod args;
+mod command;
+mod complete;
+mod man;
 mod run;
+mod stop;
 
-use args::{Arguments, Command, Filters, Time};
+use args::{Arguments, Command, Filters, Shell, Time};
+use command::CommandLine;
 
 /// A command line that makes sense.
 #[derive(Debug)]
@@ -33,8 +40,23 @@ pub enum Config {
         /// ANSI colours.
         color: bool,
     },
+    /// `explain`.
+    Explain {
+        /// The page; None: all of them.
+        page: Option<&'static Page>,
+        /// `--json`.
+        json: bool,
+        /// Bold headings.
+        color: bool,
+    },
+    /// `completions`.
+    Completions(Shell),
     /// `docs-events`.
     DocsEvents,
+    /// `docs-explain`.
+    DocsExplain,
+    /// `docs-man`: the file name of a page; None: the names of all.
+    DocsMan(Option<String>),
 }
 
 /// See [`Config::Show`].
@@ -48,6 +70,8 @@ pub struct Show {
     pub from: Option<PathBuf>,
     /// A recording beside the output.
     pub record: Option<PathBuf>,
+    /// Run and traced.
+    pub command: Option<CommandLine>,
     /// Size of all rings, bytes; None: what suits the live source.
     pub buffer: Option<u64>,
     /// Best kind of hooks to use.
@@ -56,6 +80,10 @@ pub struct Show {
     pub queues: Queues,
     /// Print everything that happens to a half-open request.
     pub requests: bool,
+    /// What connections are grouped by; none: each is told.
+    pub by: Vec<Key>,
+    /// Draw connections as ladders.
+    pub ladder: bool,
     /// When to end.
     pub duration: Option<Duration>,
     /// After how many records to end.
@@ -66,6 +94,8 @@ pub struct Show {
     pub time: TimeMode,
     /// ANSI colours.
     pub color: bool,
+    /// Ladders in ASCII.
+    pub ascii: bool,
     /// A line a second on stderr.
     pub stats: bool,
     /// `-v`.
@@ -81,6 +111,8 @@ pub struct Record {
     pub file: PathBuf,
     /// Which connections, as far as the kernel can tell.
     pub filter: Filter,
+    /// Run and traced.
+    pub command: Option<CommandLine>,
     /// See [`Show::buffer`].
     pub buffer: Option<u64>,
     /// Best kind of hooks to use.
@@ -115,9 +147,10 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
         say(&format!("internal error{at}; please report it"));
         std::process::exit(1);
     }));
-    let result = match parse(arguments) {
-        Ok(Some(config)) => run::run(config),
-        Ok(None) => Ok(ExitCode::SUCCESS),
+    let arguments: Vec<OsString> = arguments.collect();
+    let result = match complete::answer(&arguments) {
+        Ok(true) => Ok(ExitCode::SUCCESS),
+        Ok(false) => parse(arguments.into_iter()).and_then(|config| config.map_or(Ok(ExitCode::SUCCESS), run::run)),
         Err(e) => Err(e),
     };
     result.unwrap_or_else(|e| {
@@ -143,13 +176,19 @@ pub fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Option<Config>
             return Ok(None);
         }
         Err(e) if e.kind() == ErrorKind::MissingSubcommand => {
-            return Err(Error::Usage("which command? trace, conns, queues, record or doctor".to_owned()));
+            return Err(Error::Usage("which command? trace, conns, queues, record, doctor or explain".to_owned()));
         }
         Err(e) => return Err(Error::Usage(one_line(&e))),
     };
     Ok(Some(match arguments.command {
         Command::Trace(c) => Config::Show(Box::new(connections(Records::Transitions, c)?)),
-        Command::Conns(c) => Config::Show(Box::new(connections(Records::Connections, c)?)),
+        Command::Conns(c) => {
+            if let Some(key) = c.by.iter().enumerate().find_map(|(i, key)| c.by[..i].contains(key).then_some(key)) {
+                return Err(Error::Usage(format!("--by: `{key}` is there twice")));
+            }
+            let show = connections(Records::Connections, c.connections)?;
+            Config::Show(Box::new(Show { by: c.by, ladder: c.ladder, ..show }))
+        }
         Command::Queues(q) => {
             let mut show = show_config(Records::Queues, q.show)?;
             // Connections and single requests are not shown: the kernel's totals say all. A recording may be asked for them later.
@@ -162,24 +201,53 @@ pub fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Option<Config>
             }
             Config::Show(Box::new(show))
         }
-        Command::Record(r) => Config::Record(Box::new(Record {
-            filter: filter(&r.filters)?,
-            file: r.file,
-            buffer: r.buffer,
-            tier: r.tier.into(),
-            queues: queues(r.queues || r.requests.requests, &r.requests),
-            duration: r.duration,
-            verbose: r.noise.verbose,
-            quiet: r.noise.quiet,
-        })),
+        Command::Record(r) => {
+            let filter = filter(&r.filters, None, r.processes.follow)?;
+            let command = command_line(r.processes, &filter)?;
+            Config::Record(Box::new(Record {
+                filter,
+                command,
+                file: r.file,
+                buffer: r.buffer,
+                tier: r.tier.into(),
+                queues: queues(r.queues || r.requests.requests, &r.requests),
+                duration: r.duration,
+                verbose: r.noise.verbose,
+                quiet: r.noise.quiet,
+            }))
+        }
         Command::Doctor(d) => Config::Doctor { json: d.json, tier: d.tier.into(), color: color(d.color) },
+        Command::Explain(e) => Config::Explain { page: page(&e.name.join(" "))?, json: e.json, color: color(e.color) },
+        Command::Completions { shell } => Config::Completions(shell),
         Command::DocsEvents => Config::DocsEvents,
+        Command::DocsExplain => Config::DocsExplain,
+        Command::DocsMan { name } => Config::DocsMan(name),
     }))
 }
 
 fn connections(records: Records, c: args::Connections) -> Result<Show> {
     let queues = queues(c.requests.requests, &c.requests);
-    Ok(Show { queues, requests: c.requests.requests, ..show_config(records, c.show)? })
+    let mut show = show_config(records, c.show)?;
+    show.filter.follow = c.processes.follow;
+    let command = command_line(c.processes, &show.filter)?;
+    // clap's own words for it name nothing that was typed.
+    if show.from.is_some() && (command.is_some() || show.filter.follow) {
+        return Err(Error::Usage(
+            "a recording has no processes to follow: leave out --from, or COMMAND and --follow".to_owned(),
+        ));
+    }
+    Ok(Show { queues, requests: c.requests.requests, command, ..show })
+}
+
+/// The command, if there is one: then it says which processes are meant.
+fn command_line(p: args::Processes, filter: &Filter) -> Result<Option<CommandLine>> {
+    if p.command.is_empty() {
+        return Ok(None);
+    }
+    if !filter.pids.is_empty() {
+        return Err(Error::Usage("--pid and COMMAND both say whose sockets are meant: leave one out".to_owned()));
+    }
+    Ok(Some(CommandLine { argv: p.command, user: p.user }))
 }
 
 fn queues(all: bool, r: &args::Requests) -> Queues {
@@ -196,13 +264,16 @@ impl Default for Queues {
 fn show_config(records: Records, s: args::Show) -> Result<Show> {
     Ok(Show {
         records,
-        filter: filter(&s.filters)?,
+        filter: filter(&s.filters, Some(records), false)?,
         from: s.from,
         record: s.record,
+        command: None,
         buffer: s.buffer,
         tier: s.tier.into(),
         queues: Queues::default(),
         requests: false,
+        by: Vec::new(),
+        ladder: false,
         duration: s.duration,
         count: s.count,
         json: s.json,
@@ -213,18 +284,42 @@ fn show_config(records: Records, s: args::Show) -> Result<Show> {
             Time::Delta => TimeMode::Delta,
         },
         color: color(s.color),
+        ascii: ascii(),
         stats: s.stats,
         verbose: s.noise.verbose,
         quiet: s.noise.quiet,
     })
 }
 
-fn filter(given: &Filters) -> Result<Filter> {
+/// What is asked of what is printed; None: of what is recorded.
+fn filter(given: &Filters, records: Option<Records>, follow: bool) -> Result<Filter> {
     let mut filter = Filter::default();
+    filter.follow = follow;
     for (name, value) in given.given() {
         filter.set(name, value).map_err(Error::Usage)?;
     }
+    if filter.asks_for_outcome() && records != Some(Records::Connections) {
+        let name = if filter.failed { "failed" } else { "min-us" };
+        let way_out = match records {
+            Some(Records::Transitions) => "`tcptrace conns` has it",
+            Some(Records::Queues) => "listeners have no such end",
+            Some(Records::Connections) | None => "record without it, then `tcptrace conns --from FILE` with it",
+        };
+        return Err(Error::Usage(format!("--{name}: known only when a connection is over; {way_out}")));
+    }
     Ok(filter)
+}
+
+/// None: no page was asked for.
+fn page(asked: &str) -> Result<Option<&'static Page>> {
+    if asked.is_empty() {
+        return Ok(None);
+    }
+    explain::find(asked).map(Some).ok_or_else(|| {
+        let mut shown = Vec::new();
+        escape::text(&mut shown, asked.as_bytes());
+        Error::NoPage { asked: String::from_utf8_lossy(&shown).into_owned(), nearest: explain::nearest(asked) }
+    })
 }
 
 fn color(when: args::Color) -> bool {
@@ -233,10 +328,24 @@ fn color(when: args::Color) -> bool {
         args::Color::Never => false,
         args::Color::Auto => {
             let refused = std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty());
-            let dumb = std::env::var_os("TERM").is_some_and(|v| v == "dumb");
-            !refused && !dumb && rustix::termios::isatty(rustix::stdio::stdout())
+            !refused && !is_dumb() && rustix::termios::isatty(rustix::stdio::stdout())
         }
     }
+}
+
+fn is_dumb() -> bool {
+    std::env::var_os("TERM").is_some_and(|v| v == "dumb")
+}
+
+/// Has the terminal nothing but ASCII? The first of these that is set names the locale (locale(7)).
+fn ascii() -> bool {
+    let locale =
+        ["LC_ALL", "LC_CTYPE", "LANG"].iter().find_map(|name| std::env::var_os(name).filter(|v| !v.is_empty()));
+    let utf8 = locale.is_some_and(|v| {
+        let name = v.to_string_lossy().to_ascii_lowercase();
+        name.contains("utf-8") || name.contains("utf8")
+    });
+    is_dumb() || !utf8
 }
 
 /// clap's message without its usage, which `--help` shows, with its hints.
@@ -247,7 +356,8 @@ fn one_line(e: &clap::Error) -> String {
     for line in text.lines() {
         let line = line.trim();
         message &= !line.is_empty() && !line.starts_with("Usage:");
-        if message || line.starts_with("tip:") {
+        // That the wrong option could be the name of a command is no help.
+        if message || line.starts_with("tip:") && !line.starts_with("tip: to pass") {
             parts.push(line.strip_prefix("error: ").unwrap_or(line));
         }
     }
@@ -290,7 +400,17 @@ mod tests {
         assert_eq!(s.filter.to_pairs(), [("port".into(), "80,443,8000-8100".into()), ("pid".into(), "7".into())]);
         assert_eq!((s.count, s.duration, s.buffer), (Some(3), Some(Duration::from_secs(120)), Some(1 << 20)));
         assert_eq!((s.records, s.time, s.quiet, s.json), (Records::Connections, TimeMode::Utc, true, false));
+        assert_eq!((s.ladder, show("tcptrace conns --ladder").ladder), (false, true));
         assert!(show("tcptrace trace").filter.is_empty());
+    }
+
+    #[test]
+    fn groups_and_outcomes_are_asked_for() {
+        let s = show("tcptrace conns --by comm,rport --by end --failed --min-us 10ms --unit nginx");
+        assert_eq!(s.by, [Key::Comm, Key::Rport, Key::End]);
+        let pairs = [("unit", "nginx"), ("failed", "true"), ("min-us", "10000us")];
+        assert_eq!(s.filter.to_pairs(), pairs.map(|(name, value)| (name.to_owned(), value.to_owned())));
+        assert!(show("tcptrace conns").by.is_empty());
     }
 
     #[test]
@@ -318,9 +438,30 @@ mod tests {
     }
 
     #[test]
+    fn explain_finds_its_page() {
+        let page = |line: &str| match config(line) {
+            Ok(Some(Config::Explain { page, .. })) => page.map(|p| p.name),
+            other => panic!("{line}: {other:?}"),
+        };
+        assert_eq!(page("tcptrace explain fin-wait-2"), Some("FIN_WAIT2"));
+        assert_eq!(page("tcptrace explain long connections --json"), Some("long-connections"));
+        assert_eq!(page("tcptrace explain"), None);
+    }
+
+    #[test]
+    fn commands_that_pages_show_exist() {
+        let shown = explain::PAGES.iter().flat_map(|page| page.look).map(|(command, _)| *command);
+        let ours: Vec<&str> = shown.filter(|command| command.starts_with("tcptrace ")).collect();
+        assert!(!ours.is_empty());
+        for command in ours {
+            assert!(matches!(config(command), Ok(Some(_))), "{command}");
+        }
+    }
+
+    #[test]
     fn what_makes_no_sense_is_one_line() {
         for (line, says) in [
-            ("tcptrace", "which command? trace, conns, queues, record or doctor"),
+            ("tcptrace", "which command? trace, conns, queues, record, doctor or explain"),
             ("tcptrace trase", "unrecognized subcommand 'trase'; a similar subcommand exists: 'trace'"),
             ("tcptrace trace --jsn", "unexpected argument '--jsn' found; a similar argument exists: '--json'"),
             ("tcptrace record", "the following required arguments were not provided: <FILE>"),
@@ -341,6 +482,12 @@ mod tests {
             ("tcptrace trace --port=99999", "--port: `99999` is not a port or a range of ports such as 8000-8100"),
             ("tcptrace trace -q -v", "the argument '--quiet' cannot be used with '--verbose'"),
             ("tcptrace trace x", "unexpected argument 'x' found"),
+            ("tcptrace conns --by comm,comm", "--by: `comm` is there twice"),
+            ("tcptrace trace --failed", "--failed: known only when a connection is over; `tcptrace conns` has it"),
+            (
+                "tcptrace queues --min-us 1s",
+                "--min-us: known only when a connection is over; listeners have no such end",
+            ),
         ] {
             match config(line) {
                 Err(Error::Usage(e)) => assert_eq!(e, says, "{line}"),

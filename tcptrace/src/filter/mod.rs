@@ -3,17 +3,19 @@
 //! Values of one option are alternatives, options are all demanded. The same filter is applied twice: a part of it by the
 //! kernel programs, all of it by the pipeline's gate.
 
-use std::net::IpAddr;
+use std::{collections::HashSet, net::IpAddr};
 
 use tcptrace_common::record::Tuple;
 
-use crate::model::{Connection, Inferred, Process, Role, State, comm_str};
+use crate::model::{Connection, End, Final, Inferred, Process, Request, Role, State, address, comm_str};
 
 mod parse;
 mod prefix;
+mod users;
 
 pub use parse::netns_number;
 pub use prefix::{Ports, Prefix};
+pub use users::home;
 
 /// What a filter says of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,12 +101,28 @@ pub struct Filter {
     pub netns: Vec<u32>,
     /// `--pid`.
     pub pids: Vec<u32>,
+    /// `--follow`: what descends from these, too; see [`Filter::forked`].
+    pub follow: bool,
+    /// What descends from them so far.
+    descendants: HashSet<u32>,
     /// `--comm`, exact names.
     pub comms: Vec<String>,
+    /// `--uid`, as numbers.
+    pub uids: Vec<u32>,
+    /// `--cgroup`: paths below the mount, each with everything below it.
+    pub cgroups: Vec<String>,
+    /// `--container`: names, ids, beginnings of ids.
+    pub containers: Vec<String>,
+    /// `--unit`, with suffix or without.
+    pub units: Vec<String>,
     /// `--role`.
     pub roles: Vec<Role>,
     /// `--state`: what is printed, not what is followed.
     pub states: Vec<State>,
+    /// `--failed`: what did not end well. Known at the end, as the next one.
+    pub failed: bool,
+    /// `--min-us`: what lasted so many microseconds at least.
+    pub min_us: Option<u64>,
 }
 
 impl Filter {
@@ -112,6 +130,30 @@ impl Filter {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
+    }
+
+    /// A process was forked: it belongs to those asked for if its parent does, and does not if the parent does not, whoever had its number
+    /// before.
+    pub fn forked(&mut self, parent: u32, child: u32) {
+        if !self.follow {
+            return;
+        }
+        if self.is_process(parent) {
+            self.descendants.insert(child);
+        } else {
+            self.descendants.remove(&child);
+            self.pids.retain(|&pid| pid != child);
+        }
+    }
+
+    fn is_process(&self, pid: u32) -> bool {
+        self.pids.contains(&pid) || self.descendants.contains(&pid)
+    }
+
+    /// Are processes asked for?
+    fn has_processes(&self) -> bool {
+        // With --follow all of them may be gone.
+        !self.pids.is_empty() || self.follow
     }
 
     /// Is the connection, as far as it is known, one of those asked for? Leaves `--state` out.
@@ -124,35 +166,74 @@ impl Filter {
         verdict.and(self.role(c.role)).and(self.owner(c))
     }
 
+    /// Is a connection that is over one of those that `--failed` and `--min-us` ask for? What is not known is not asked for. One
+    /// whose begin was not seen lasted longer than it was seen.
+    #[must_use]
+    pub fn outcome(&self, c: &Connection, f: &Final) -> bool {
+        let failed = !self.failed || f.end.is_some_and(End::is_failure);
+        failed && self.min_us.is_none_or(|us| !f.late && f.ts.saturating_sub(c.start_ns) / 1000 >= us)
+    }
+
+    /// [`Filter::outcome`] of a half-open request.
+    #[must_use]
+    pub fn request(&self, r: &Request) -> bool {
+        let failed = !self.failed || r.failed();
+        failed && self.min_us.is_none_or(|us| r.age_ns.is_some_and(|ns| ns / 1000 >= us))
+    }
+
+    /// Does it ask for an end that is known only when a connection is over?
+    #[must_use]
+    pub fn asks_for_outcome(&self) -> bool {
+        self.failed || self.min_us.is_some()
+    }
+
+    /// Without the options that ask for an outcome.
+    #[must_use]
+    pub fn without_outcome(self) -> Self {
+        Self { failed: false, min_us: None, ..self }
+    }
+
     /// Did the kernel programs, which apply the same filter, stop telling of this connection?
     #[must_use]
     pub fn stopped(&self, c: &Connection) -> bool {
         let certain = c.inferred.0 & Inferred::OWNER == 0;
         let other_owner =
-            !self.pids.is_empty() && c.owner.as_deref().is_some_and(|owner| certain && !self.pids.contains(&owner.pid));
+            self.has_processes() && c.owner.as_deref().is_some_and(|owner| certain && !self.is_process(owner.pid));
         other_owner || self.ends(&c.tuple, is_listener(c)) == Verdict::Unwanted
     }
 
     /// [`Filter::connection`] for something that has no owner and no role of its own: a half-open request, a TIME_WAIT remnant.
     #[must_use]
     pub fn mini(&self, tuple: &Tuple, role: Option<Role>) -> Verdict {
-        let nobody = !self.pids.is_empty() || !self.comms.is_empty();
-        self.ends(tuple, false).and(self.role(role)).and(if nobody { Verdict::Unknown } else { Verdict::Wanted })
+        self.remnant(tuple, role, None)
     }
 
     /// [`Filter::connection`] for a request, whose owner is its listener's, or a TIME_WAIT remnant.
     #[must_use]
     pub fn remnant(&self, tuple: &Tuple, role: Option<Role>, owner: Option<&Process>) -> Verdict {
-        let verdict = self.ends(tuple, false).and(self.role(role));
-        if self.pids.is_empty() && self.comms.is_empty() {
-            return verdict;
-        }
-        verdict.and(owner.map_or(Verdict::Unknown, |owner| Verdict::known(self.is_owner(owner))))
+        self.ends(tuple, false).and(self.role(role)).and(self.process(owner))
     }
 
-    fn is_owner(&self, p: &Process) -> bool {
-        (self.pids.is_empty() || self.pids.contains(&p.pid))
+    /// `--pid`, `--comm`, `--uid`, and the options about cgroups.
+    fn process(&self, p: Option<&Process>) -> Verdict {
+        let somewhere = !self.cgroups.is_empty() || !self.containers.is_empty() || !self.units.is_empty();
+        if !somewhere && !self.has_processes() && self.comms.is_empty() && self.uids.is_empty() {
+            return Verdict::Wanted;
+        }
+        let Some(p) = p else { return Verdict::Unknown };
+        let is_it = (!self.has_processes() || self.is_process(p.pid))
             && (self.comms.is_empty() || self.comms.iter().any(|c| c.as_bytes() == comm_str(&p.comm)))
+            && (self.uids.is_empty() || self.uids.contains(&p.uid));
+        let there = match p.cgroup.as_deref() {
+            _ if !somewhere => Verdict::Wanted,
+            Some(cgroup) => Verdict::known(
+                (self.cgroups.is_empty() || self.cgroups.iter().any(|path| cgroup.is_below(path)))
+                    && (self.containers.is_empty() || self.containers.iter().any(|name| cgroup.is_in_container(name)))
+                    && (self.units.is_empty() || self.units.iter().any(|name| cgroup.is_in_unit(name))),
+            ),
+            None => Verdict::Unknown,
+        };
+        Verdict::known(is_it).and(there)
     }
 
     /// Does `--state` show a transition between these?
@@ -180,8 +261,8 @@ impl Filter {
             verdict = verdict.and(self.ports.verdict(known(t.lport), known(t.rport), |ports, p| ports.contains(p)));
         }
         if !self.addrs.is_empty() {
-            let known = |a: &[u8; 16]| (*a != [0; 16]).then(|| prefix::address(t.family, a));
-            let l = if listener { Some(prefix::address(t.family, &t.laddr)) } else { known(&t.laddr) };
+            let known = |a: &[u8; 16]| (*a != [0; 16]).then(|| address(t.family, a));
+            let l = if listener { Some(address(t.family, &t.laddr)) } else { known(&t.laddr) };
             verdict = verdict.and(self.addrs.verdict::<IpAddr>(l, known(&t.raddr), |prefix, a| prefix.contains(a)));
         }
         verdict
@@ -196,14 +277,10 @@ impl Filter {
     }
 
     fn owner(&self, c: &Connection) -> Verdict {
-        if self.pids.is_empty() && self.comms.is_empty() {
-            return Verdict::Wanted;
-        }
-        let Some(owner) = c.owner.as_deref() else { return Verdict::Unknown };
-        let asked_for = self.is_owner(owner);
+        let verdict = self.process(c.owner.as_deref());
         // A connection is its listener's until accept() says whose it is; it may be another process that was asked for.
         let concluded = c.inferred.0 & Inferred::OWNER != 0;
-        if concluded && !asked_for { Verdict::Unknown } else { Verdict::known(asked_for) }
+        if concluded && verdict == Verdict::Unwanted { Verdict::Unknown } else { verdict }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{fmt::Display, fs, os::unix::fs::MetadataExt, str::FromStr};
 
-use super::{Filter, Sides};
+use super::{Filter, Sides, users};
 use crate::model::{Role, State};
 
 impl Filter {
@@ -24,9 +24,25 @@ impl Filter {
                 Ok(0) | Err(_) => Err(format!("`{s}` is not a process id")),
                 Ok(pid) => Ok(pid),
             }),
+            "follow" => match value {
+                "children" => {
+                    self.follow = true;
+                    Ok(())
+                }
+                _ => Err(format!("`{value}` is not `children`")),
+            },
             "comm" => each(&mut self.comms, value, |s| Ok(s.to_owned())),
+            "uid" => each(&mut self.uids, value, users::uid),
+            "cgroup" => each(&mut self.cgroups, value, |s| Ok(cgroup_path(s))),
+            "container" => each(&mut self.containers, value, |s| Ok(s.to_owned())),
+            "unit" => each(&mut self.units, value, |s| Ok(s.to_owned())),
             "role" => each(&mut self.roles, value, role),
             "state" => each(&mut self.states, value, state),
+            "failed" if value == "true" => {
+                self.failed = true;
+                Ok(())
+            }
+            "min-us" => duration_us(value).map(|us| self.min_us = Some(us)),
             _ => Err(format!("unknown filter `{name}`")),
         }
         .map_err(|e| format!("--{name}: {e}"))
@@ -45,9 +61,16 @@ impl Filter {
         sides(&mut pair, ["addr", "laddr", "raddr"], &self.addrs);
         pair("netns", texts(&self.netns));
         pair("pid", texts(&self.pids));
-        pair("comm", self.comms.iter().map(|c| c.replace('\\', "\\\\").replace(',', "\\,")).collect());
+        pair("follow", if self.follow { vec!["children".to_owned()] } else { Vec::new() });
+        pair("comm", names(&self.comms));
+        pair("uid", texts(&self.uids));
+        pair("cgroup", names(&self.cgroups));
+        pair("container", names(&self.containers));
+        pair("unit", names(&self.units));
         pair("role", self.roles.iter().map(|r| r.name().to_owned()).collect());
         pair("state", self.states.iter().map(|s| s.name().to_owned()).collect());
+        pair("failed", if self.failed { vec!["true".to_owned()] } else { Vec::new() });
+        pair("min-us", self.min_us.iter().map(|us| format!("{us}us")).collect());
         pairs
     }
 
@@ -66,6 +89,11 @@ impl Filter {
 
 fn texts<T: Display>(values: &[T]) -> Vec<String> {
     values.iter().map(ToString::to_string).collect()
+}
+
+/// What [`split`] makes these of.
+fn names(values: &[String]) -> Vec<String> {
+    values.iter().map(|name| name.replace('\\', "\\\\").replace(',', "\\,")).collect()
 }
 
 fn sides<T: Display>(pair: &mut impl FnMut(&str, Vec<String>), names: [&str; 3], sides: &Sides<T>) {
@@ -102,6 +130,30 @@ fn split(value: &str) -> Vec<String> {
         }
     }
     items
+}
+
+/// A path below the mount, with a slash in front; one that begins with the usual place of the mount is taken as it is meant.
+fn cgroup_path(text: &str) -> String {
+    let below = match text.strip_prefix("/sys/fs/cgroup") {
+        Some(below) if below.is_empty() || below.starts_with('/') => below,
+        _ => text,
+    };
+    format!("/{}", below.trim_matches('/'))
+}
+
+/// `500us`, `10ms`, `2s`, `5m`, `1h`, or a number of microseconds.
+fn duration_us(text: &str) -> Result<u64, String> {
+    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let unit = match &text[end..] {
+        "" | "us" | "µs" => Some(1),
+        "ms" => Some(1000),
+        "s" => Some(1_000_000),
+        "m" => Some(60_000_000),
+        "h" => Some(3_600_000_000),
+        _ => None,
+    };
+    let us = text[..end].parse::<u64>().ok().zip(unit).and_then(|(n, unit)| n.checked_mul(unit));
+    us.ok_or_else(|| format!("`{text}` is not a time such as 500us, 10ms or 2s"))
 }
 
 fn role(text: &str) -> Result<Role, String> {

@@ -52,16 +52,6 @@ pub struct Prefix {
     pub len: u8,
 }
 
-/// An address of a record, v4-mapped ones as IPv4.
-#[must_use]
-pub fn address(family: u16, bytes: &[u8; 16]) -> IpAddr {
-    if family == 2 {
-        IpAddr::V4(Ipv4Addr::new(bytes[0], bytes[1], bytes[2], bytes[3]))
-    } else {
-        IpAddr::V6(Ipv6Addr::from(*bytes)).to_canonical()
-    }
-}
-
 impl Prefix {
     /// Clears the bits behind `len`; None if there are not so many.
     #[must_use]

@@ -5,7 +5,10 @@ use std::os::unix::fs::MetadataExt;
 use tcptrace_common::record::Tuple;
 
 use super::*;
-use crate::model::fixture::{self, v4, v6};
+use crate::model::{
+    Cgroup, Outcome,
+    fixture::{self, MS, v4, v6},
+};
 
 fn filter(options: &[(&str, &str)]) -> Filter {
     let mut f = Filter::default();
@@ -82,6 +85,75 @@ fn roles_and_owners() {
 }
 
 #[test]
+fn users_and_cgroups() {
+    use Verdict::{Unknown, Unwanted, Wanted};
+    let mut c = connection(v4([1; 4], 1, [2; 4], 2));
+    assert_eq!(filter(&[("uid", "0,1000")]).connection(&c), Wanted);
+    assert_eq!(filter(&[("uid", "root")]).connection(&c), Unwanted);
+    assert_eq!(filter(&[("uid", "1000"), ("unit", "nginx")]).connection(&c), Unknown, "its path is not known");
+    assert_eq!(filter(&[("uid", "0"), ("unit", "nginx")]).connection(&c), Unwanted);
+    let path = format!("/system.slice/nginx.service/docker/{}", "9e07".repeat(16));
+    let cgroup = std::sync::Arc::new(Cgroup::new(&path, Some("web,1"), None));
+    c.owner = c.owner.map(|p| std::sync::Arc::new(Process { cgroup: Some(cgroup), ..(*p).clone() }));
+    type Options = &'static [(&'static str, &'static str)];
+    let table: &[(Options, Verdict)] = &[
+        (&[("cgroup", "/system.slice")], Wanted),
+        (&[("cgroup", "user.slice,system.slice/nginx.service/")], Wanted),
+        (&[("cgroup", "/sys/fs/cgroup/system.slice")], Wanted),
+        (&[("cgroup", "/sys/fs/cgroup")], Wanted),
+        (&[("cgroup", "/system.slice/nginx")], Unwanted),
+        (&[("unit", "nginx")], Wanted),
+        (&[("unit", "apache2,nginx.service")], Wanted),
+        (&[("unit", "apache2")], Unwanted),
+        (&[("container", r"web\,1")], Wanted),
+        (&[("container", "9e079e07")], Wanted),
+        (&[("container", "web")], Unwanted),
+        (&[("unit", "nginx"), ("container", "db")], Unwanted),
+        (&[("unit", "nginx"), ("comm", "curl"), ("uid", "1000")], Wanted),
+        (&[("unit", "nginx"), ("uid", "1")], Unwanted),
+    ];
+    for (options, want) in table {
+        assert_eq!(filter(options).connection(&c), *want, "{options:?}");
+        assert_eq!(filter(options).remnant(&c.tuple, None, c.owner.as_deref()), *want, "{options:?}");
+        assert_eq!(filter(options).mini(&c.tuple, None), Unknown, "{options:?}");
+    }
+    c.inferred = Inferred(Inferred::OWNER);
+    assert_eq!(filter(&[("unit", "apache2")]).connection(&c), Unknown, "who will accept it?");
+}
+
+#[test]
+fn outcomes() {
+    let c = fixture::client();
+    let fin = fixture::fin();
+    let lasts = |us: &str, c: &Connection, f: &Final| filter(&[("min-us", us)]).outcome(c, f);
+    assert!(!filter(&[("failed", "true")]).outcome(&c, &fin));
+    for end in End::ALL {
+        let over = Final { end: Some(end), ..fin };
+        assert_eq!(filter(&[("failed", "true")]).outcome(&c, &over), !matches!(end, End::Fin | End::Open), "{end:?}");
+    }
+    assert!(!filter(&[("failed", "true")]).outcome(&c, &Final { end: None, ..fin }), "not known is not failed");
+    for (us, want) in
+        [("0", true), ("1225000", true), ("1225000us", true), ("1s", true), ("1226ms", false), ("1m", false)]
+    {
+        assert_eq!(lasts(us, &c, &fin), want, "{us}");
+    }
+    assert!(!lasts("1", &c, &Final { late: true, ..fin }), "over some time before");
+    let mut before = c.clone();
+    before.preexisting = true;
+    assert!(lasts("1s", &before, &fin), "longer than it was seen");
+    assert!(!lasts("2s", &before, &fin), "perhaps");
+    assert!(!filter(&[("failed", "true"), ("min-us", "2s")]).outcome(&c, &Final { end: Some(End::Refused), ..fin }));
+    let mut request = fixture::request(Outcome::SynAckTimeout);
+    request.over = true;
+    assert!(filter(&[("failed", "true"), ("min-us", "1s")]).request(&request));
+    assert!(!filter(&[("min-us", "2s")]).request(&request));
+    request.age_ns = Some(2_000 * MS);
+    assert!(filter(&[("min-us", "2s")]).request(&request));
+    request.over = false;
+    assert!(!filter(&[("failed", "true")]).request(&request));
+}
+
+#[test]
 fn what_is_not_a_filter() {
     let mut f = Filter::default();
     for (name, value, says) in [
@@ -95,6 +167,14 @@ fn what_is_not_a_filter() {
         ("state", "OPEN", "--state: `OPEN` is not a TCP state: ESTABLISHED"),
         ("role", "peer", "--role: `peer` is not a role: client, server or listener"),
         ("netns", "no-such-namespace", "--netns: no network namespace `no-such-namespace`"),
+        ("uid", "no-such-user", "--uid: no user `no-such-user` in /etc/passwd; give the number"),
+        ("unit", "", "--unit: an empty value in ``"),
+        ("min-us", "", "--min-us: `` is not a time such as 500us, 10ms or 2s"),
+        ("min-us", "soon", "--min-us: `soon` is not a time"),
+        ("min-us", "1.5s", "--min-us: `1.5s` is not a time"),
+        ("min-us", "-1", "--min-us: `-1` is not a time"),
+        ("min-us", "18446744073709551615h", "--min-us: `18446744073709551615h` is not a time"),
+        ("failed", "false", "--failed: unknown filter `failed`"),
         ("color", "red", "--color: unknown filter `color`"),
     ] {
         let e = f.set(name, value).expect_err(value);
@@ -114,9 +194,18 @@ fn a_filter_survives_a_recording() {
         ("netns", "4026531840"),
         ("pid", "1,2"),
         ("comm", r"a\,b,c\\d"),
+        ("uid", "0,1000"),
+        ("cgroup", "/system.slice,user.slice/"),
+        ("container", r"web\,1,9e07"),
+        ("unit", "nginx,ssh.service"),
         ("role", "server"),
         ("state", "close-wait,TIME_WAIT"),
+        ("failed", "true"),
+        ("min-us", "10ms"),
     ]);
+    assert_eq!(f.cgroups, ["/system.slice", "/user.slice"]);
+    assert_eq!(f.containers, ["web,1", "9e07"]);
+    assert_eq!(f.min_us, Some(10_000));
     assert_eq!(f.comms, ["a,b", r"c\d"]);
     assert_eq!(f.addrs.local[0].to_string(), "1.2.3.4");
     assert_eq!(Filter::from_pairs(&f.to_pairs()), Ok(f));
@@ -129,4 +218,26 @@ fn a_namespace_by_number_and_by_path() {
     assert_eq!(netns_number("/proc/self/ns/net"), Ok(inode));
     assert_eq!(netns_number(&inode.to_string()), Ok(inode));
     assert_eq!(netns_number(&format!("net:[{inode}]")), Ok(inode));
+}
+
+#[test]
+fn descendants_are_followed() {
+    let mut f = Filter::default();
+    f.set("pid", "7").unwrap();
+    let asked = |f: &Filter, pid| f.process(fixture::process(pid, b"x").as_deref()) == Verdict::Wanted;
+    f.forked(7, 8);
+    assert!(!asked(&f, 8), "nobody asked for children");
+    f.set("follow", "children").unwrap();
+    assert_eq!(Filter::from_pairs(&f.to_pairs()), Ok(f.clone()));
+    f.forked(7, 8);
+    f.forked(8, 9);
+    f.forked(100, 101);
+    assert_eq!([7, 8, 9, 101].map(|pid| asked(&f, pid)), [true, true, true, false]);
+    // Numbers that come again.
+    f.forked(100, 9);
+    f.forked(100, 7);
+    assert_eq!([7, 8, 9].map(|pid| asked(&f, pid)), [false, true, false]);
+    f.forked(100, 8);
+    assert!(!asked(&f, 8), "nobody is left, and that is not everybody");
+    assert!(f.set("follow", "parents").is_err());
 }

@@ -20,7 +20,7 @@ pub mod kind {
     pub const NETNS: u8 = 70;
     /// [`Interval`](super::Interval): the rows about listeners (`LISTENER`, `LISTENER_STATS`) and namespaces end here.
     pub const INTERVAL: u8 = 71;
-    /// [`Cgroup`](super::Cgroup): before the first record that names it.
+    /// [`Cgroup`](super::Cgroup): before the first record that names it; again when names of its container are known.
     pub const CGROUP: u8 = 72;
 }
 
@@ -103,6 +103,12 @@ pub struct Cgroup {
     pub id: u64,
     /// Path below the mount of the v2 hierarchy, with a slash in front.
     pub path: String,
+    /// Name of the container that the path names by its id, where the runtime's files tell it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<String>,
+    /// Name of that container's pod.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod: Option<String>,
 }
 
 impl Cgroup {

@@ -243,6 +243,14 @@ impl Btf {
     /// # Errors
     /// [`Error::NoStruct`], [`Error::NoMember`], [`Error::Malformed`].
     pub fn field(&self, structure: &str, path: &str) -> Result<Field, Error> {
+        self.place(structure, path).map(|(_, field)| field)
+    }
+
+    /// [`Btf::field`] behind the number of its struct's type.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn place(&self, structure: &str, path: &str) -> Result<(u32, Field), Error> {
         let mut failure = Error::NoStruct(structure.to_owned());
         let wanted = hash(structure.as_bytes());
         // Two structs can share a name (drivers do that): the first that has the whole path is meant.
@@ -251,24 +259,11 @@ impl Btf {
                 continue;
             }
             if let Some(field) = self.walk(id, path)? {
-                return Ok(field);
+                return Ok((id, field));
             }
             failure = Error::NoMember { structure: structure.to_owned(), path: path.to_owned() };
         }
         Err(failure)
-    }
-
-    /// Does the kernel describe a function of that name? Those that were inlined everywhere are missing.
-    ///
-    /// # Errors
-    /// [`Error::Malformed`].
-    pub fn has_function(&self, name: &str) -> Result<bool, Error> {
-        for &at in &self.types[1..] {
-            if self.info(at)?.0 == kind::FUNC && self.is_named(at, name)? {
-                return Ok(true);
-            }
-        }
-        Ok(false)
     }
 
     /// Value of an enumerator; an empty `enumeration` searches the anonymous ones. `None` where the kernel lacks it.

@@ -2,7 +2,8 @@
 //!
 //! Records carry the id of a process' cgroup in the v2 hierarchy, which is the inode number of its directory. A file handle
 //! made of the id opens that directory at once; without CAP_DAC_READ_SEARCH, which handles need, the tree is walked. A cgroup
-//! that is gone by then, and every one where no v2 hierarchy is mounted, has no path.
+//! that is gone by then, and every one where no v2 hierarchy is mounted, has no path. Where the path names a container, the fact has
+//! its name ([`super::containers`]); a fact is told again when a name comes late.
 
 use std::{
     collections::HashSet,
@@ -13,12 +14,17 @@ use std::{
         unix::{ffi::OsStringExt as _, fs::MetadataExt as _},
     },
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use tcptrace_common::record::{Open, Owned, kind};
 use zerocopy::FromBytes as _;
 
-use crate::frame::{Frames, fact};
+use super::containers::{Containers, Named};
+use crate::{
+    frame::{Frames, fact},
+    model::Cgroup,
+};
 
 /// Ids whose cgroups were gone, before all of them are forgotten.
 const GONE: usize = 1 << 16;
@@ -29,6 +35,10 @@ pub struct Cgroups {
     mount: Option<Mount>,
     told: HashSet<u64>,
     gone: HashSet<u64>,
+    /// Names of the containers that paths name.
+    containers: Containers,
+    /// Told without names that may still come.
+    nameless: Vec<(u64, Cgroup)>,
     /// The latest: one owner after the other is in the same.
     latest: u64,
 }
@@ -43,17 +53,24 @@ struct Mount {
 }
 
 impl Cgroups {
-    /// Those of this host.
+    /// Those of this host; names of their containers are waited for so long ([`super::containers`]).
     #[must_use]
-    pub fn new() -> Self {
+    pub fn new(patience: Duration) -> Self {
         // Without procfs there is nothing to know, as where nothing is mounted.
-        Self::at(fs::read("/proc/self/mountinfo").ok().and_then(|list| mount_point(&list)))
+        Self::at(fs::read("/proc/self/mountinfo").ok().and_then(|list| mount_point(&list)), patience)
     }
 
-    fn at(path: Option<PathBuf>) -> Self {
+    fn at(path: Option<PathBuf>, patience: Duration) -> Self {
         // One that must not be entered is as good as none.
         let mount = path.and_then(|path| Some(Mount { dir: File::open(&path).ok()?, path, handles: true }));
-        Self { mount, told: HashSet::new(), gone: HashSet::new(), latest: 0 }
+        Self {
+            mount,
+            told: HashSet::new(),
+            gone: HashSet::new(),
+            containers: Containers::new(Path::new("/"), patience),
+            nameless: Vec::new(),
+            latest: 0,
+        }
     }
 
     /// Put the paths of cgroups that the frames from byte `from` on are the first to name in front of these frames.
@@ -71,11 +88,21 @@ impl Cgroups {
                 }
             }
         }
-        if new.is_empty() {
+        let Some(first_ts) = first_ts else { return };
+        let late = self.containers.late();
+        if new.is_empty() && late.is_empty() {
             return;
         }
         let mut facts = Frames::default();
-        for (id, path) in mount.paths(&new) {
+        for (container, named) in late {
+            let is_it =
+                |(_, cgroup): &mut (u64, Cgroup)| cgroup.container.as_ref().is_some_and(|c| *c.id == *container);
+            for (id, cgroup) in self.nameless.extract_if(.., is_it).collect::<Vec<_>>() {
+                push(&mut facts, first_ts, id, &cgroup, named.clone());
+            }
+        }
+        let paths = if new.is_empty() { Vec::new() } else { mount.paths(&new) };
+        for (id, path) in paths {
             let Some(path) = path else {
                 if self.gone.len() >= GONE {
                     self.gone.clear();
@@ -87,16 +114,20 @@ impl Cgroups {
                 self.told.clear();
             }
             self.told.insert(id);
-            facts.push_fact(fact::kind::CGROUP, first_ts.unwrap_or(0), &fact::Cgroup { id, path });
+            let cgroup = Cgroup::new(&path, None, None);
+            let named = self.containers.name(&cgroup);
+            push(&mut facts, first_ts, id, &cgroup, named.clone().unwrap_or_default());
+            if named.is_none() && self.nameless.len() < GONE {
+                self.nameless.push((id, cgroup));
+            }
         }
         frames.insert(from, &facts);
     }
 }
 
-impl Default for Cgroups {
-    fn default() -> Self {
-        Self::new()
-    }
+fn push(facts: &mut Frames, ts: u64, id: u64, cgroup: &Cgroup, Named { container, pod }: Named) {
+    let fact = fact::Cgroup { id, path: String::from(&*cgroup.path), container, pod };
+    facts.push_fact(fact::kind::CGROUP, ts, &fact);
 }
 
 /// The cgroup of the process that a record names; 0 for none.

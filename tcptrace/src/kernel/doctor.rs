@@ -10,6 +10,7 @@ use super::{
     offsets::Absent,
     signal::{Cost, Signal, Tier},
 };
+use crate::wrap::wrap;
 
 /// Columns of the text.
 const WIDTH: usize = 80;
@@ -314,23 +315,6 @@ impl Page {
             start = " ".repeat(indent);
         }
     }
-}
-
-/// Break at spaces into lines of at most `width`; a longer word has a line of its own. At least one line.
-fn wrap(text: &str, width: usize) -> Vec<String> {
-    let mut lines = vec![String::new()];
-    for word in text.split_whitespace() {
-        let last = lines.last_mut().expect("never empty");
-        if last.is_empty() {
-            last.push_str(word);
-        } else if last.chars().count() + 1 + word.chars().count() <= width {
-            last.push(' ');
-            last.push_str(word);
-        } else {
-            lines.push(word.to_owned());
-        }
-    }
-    lines
 }
 
 fn lockdown(mode: Lockdown) -> &'static str {

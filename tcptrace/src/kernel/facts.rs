@@ -171,11 +171,9 @@ impl Facts {
         let text = |path: &str| fs::read_to_string(root.join(path)).ok().map(|t| t.trim().to_owned());
         let number = |path: &str| text(path).and_then(|t| t.parse().ok());
         let exists = |path: &str| root.join(path).exists();
-        let sysctls = SYSCTLS.iter().filter_map(|&(name, decides)| {
-            let value = text(&format!("proc/sys/{}", name.replace('.', "/")))?;
-            let value = value.split_whitespace().collect::<Vec<_>>().join(" ");
-            Some(Sysctl { name: name.to_owned(), value, decides })
-        });
+        let sysctls = SYSCTLS
+            .iter()
+            .filter_map(|&(name, decides)| Some(Sysctl { name: name.to_owned(), value: sysctl(root, name)?, decides }));
         Self {
             // Then there is no version, either.
             release: text("proc/sys/kernel/osrelease").unwrap_or_default(),
@@ -199,6 +197,14 @@ impl Facts {
         let mut numbers = self.release.split(|c: char| !c.is_ascii_digit()).map(|n| n.parse().ok());
         Some((numbers.next()??, numbers.next()??))
     }
+}
+
+/// The value of a sysctl under a root, single spaces between numbers; those of the network belong to this process's namespace. None: this
+/// kernel lacks it, or it cannot be read.
+#[must_use]
+pub fn sysctl(root: &Path, name: &str) -> Option<String> {
+    let text = fs::read_to_string(root.join("proc/sys").join(name.replace('.', "/"))).ok()?;
+    Some(text.split_whitespace().collect::<Vec<_>>().join(" "))
 }
 
 /// Can tcptrace work here? To be asked before anything is loaded: without capabilities the kernel's own answers mislead.

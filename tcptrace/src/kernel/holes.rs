@@ -1,13 +1,21 @@
-//! Fills the holes in a kernel object's instructions: an object and this kernel's offsets in, an object that reads this kernel out.
+//! Fills the holes in a kernel object's instructions: an object and what is known of this kernel in, an object that reads this kernel
+//! out.
 
 use object::{Object as _, ObjectSection as _, SectionKind};
-use tcptrace_common::offsets::{ABSENT, Bitfields, Offsets, hole};
+use tcptrace_common::offsets::{ABSENT, hole};
 use zerocopy::IntoBytes as _;
+
+use super::offsets::Resolved;
 
 /// A move of an immediate to a register.
 const MOV_IMMEDIATE: u8 = 0xb7;
 /// A 64-bit immediate: the only instruction of two slots.
 const LOAD_IMMEDIATE: u8 = 0x18;
+/// A move from register 1 to register 0.
+const MOV_R0_R1: [u8; 8] = [0xbf, 0x10, 0, 0, 0, 0, 0, 0];
+/// A call, and what the registers' byte is when it is of a kernel function.
+const CALL: u8 = 0x85;
+const KERNEL_FUNCTION: u8 = 2 << 4;
 /// Class and mode of a load from memory, its width left out.
 const LOAD: u8 = 0x61;
 const WIDTH: u8 = 0x18;
@@ -26,10 +34,15 @@ impl Filled {
 ///
 /// # Errors
 /// What is wrong: the bytes are no object, or an offset does not fit into an instruction.
-pub fn fill(elf: &[u8], offsets: &Offsets, bitfields: &Bitfields) -> Result<Filled, String> {
+pub fn fill(elf: &[u8], resolved: &Resolved) -> Result<Filled, String> {
     let mut words = vec![0_u64; elf.len().div_ceil(8)];
     words.as_mut_bytes()[..elf.len()].copy_from_slice(elf);
-    let places = Places { offsets: members(offsets.as_bytes()), bitfields: members(bitfields.as_bytes()) };
+    let places = Places {
+        offsets: members(resolved.offsets.as_bytes()),
+        bitfields: members(resolved.bitfields.as_bytes()),
+        types: resolved.types.clone(),
+        cast: resolved.cast,
+    };
     let file = object::File::parse(elf).map_err(|e| e.to_string())?;
     for section in file.sections().filter(|section| section.kind() == SectionKind::Text) {
         let Some((start, len)) = section.file_range() else { continue };
@@ -51,10 +64,12 @@ fn members(bytes: &[u8]) -> Vec<u32> {
     bytes.as_chunks::<4>().0.iter().map(|word| u32::from_ne_bytes(*word)).collect()
 }
 
-/// The members of both structs.
+/// What holes stand for: the members of both structs, types, and the function that casts.
 struct Places {
     offsets: Vec<u32>,
     bitfields: Vec<u32>,
+    types: Vec<u32>,
+    cast: Option<u32>,
 }
 
 impl Places {
@@ -66,7 +81,15 @@ impl Places {
             if let Some(place) = self.find(immediate, hole::FIELD, hole::BITS, 4) {
                 let place = if place == ABSENT { hole::NONE } else { place };
                 slot[4..].copy_from_slice(&place.to_le_bytes());
+            } else if let Some(number) = within(&self.types, immediate, hole::TYPE, 1) {
+                slot[4..].copy_from_slice(&number.to_le_bytes());
+            } else if immediate == hole::CASTS {
+                slot[4..].copy_from_slice(&u32::from(self.cast.is_some()).to_le_bytes());
             }
+        } else if operation == CALL && i64::from(i32::from_le_bytes([i0, i1, i2, i3])) == hole::CAST {
+            // Nothing gets there without: but whatever it is must be an instruction.
+            let [i0, i1, i2, i3] = self.cast.unwrap_or_default().to_le_bytes();
+            *slot = self.cast.map_or(MOV_R0_R1, |_| [CALL, KERNEL_FUNCTION, 0, 0, i0, i1, i2, i3]);
         } else if operation & !WIDTH == LOAD {
             let offset = i64::from(i16::from_le_bytes([o0, o1]));
             if let Some(place) = self.find(offset, hole::FIELD_AT, hole::BITS_AT, 1) {
@@ -81,22 +104,31 @@ impl Places {
 
     /// The member that a hole stands for, in steps of so much.
     fn find(&self, number: i64, offsets: i64, bitfields: i64, step: i64) -> Option<u32> {
-        let within = |members: &[u32], from: i64| {
-            let at = usize::try_from(number - from).ok()?;
-            members.get(at / step as usize).copied()
-        };
-        within(&self.offsets, offsets).or_else(|| within(&self.bitfields, bitfields))
+        let offset = || within(&self.offsets, number, offsets, step);
+        offset().or_else(|| within(&self.bitfields, number, bitfields, step))
     }
+}
+
+/// The member that a number stands for, if it is in the range that begins there.
+fn within(members: &[u32], number: i64, from: i64, step: i64) -> Option<u32> {
+    let at = usize::try_from(number - from).ok()?;
+    members.get(at / step as usize).copied()
 }
 
 #[cfg(test)]
 mod tests {
-    use tcptrace_common::offsets::Bits;
+    use tcptrace_common::offsets::{Bitfields, Bits, FIELDS, Offsets};
 
     use super::*;
 
     fn places() -> Places {
-        Places { offsets: vec![18, ABSENT, 40_000], bitfields: vec![7, 3, 15] }
+        Places { offsets: vec![18, ABSENT, 40_000], bitfields: vec![7, 3, 15], types: vec![900, 901], cast: Some(77) }
+    }
+
+    /// An operation with an immediate.
+    fn with(operation: u8, registers: u8, immediate: u32) -> [u8; 8] {
+        let [a, b, c, d] = immediate.to_le_bytes();
+        [operation, registers, 0, 0, a, b, c, d]
     }
 
     fn filled(slot: [u8; 8]) -> [u8; 8] {
@@ -107,17 +139,29 @@ mod tests {
 
     #[test]
     fn immediates_are_members() {
-        let mov = |immediate: u32| {
-            let [a, b, c, d] = immediate.to_le_bytes();
-            [MOV_IMMEDIATE, 1, 0, 0, a, b, c, d]
-        };
+        let mov = |immediate: u32| with(MOV_IMMEDIATE, 1, immediate);
         assert_eq!(filled(mov(0x5e7a_0000)), mov(18));
         assert_eq!(filled(mov(0x5e7a_0004)), mov(hole::NONE));
         assert_eq!(filled(mov(0x5e7a_0008)), mov(40_000));
         assert_eq!(filled(mov(0x5e7b_0008)), mov(15));
-        for other in [0, 18, 0x5e7a_000c, 0x5e7b_000c, u32::MAX] {
+        assert_eq!(filled(mov(0x5e7c_0001)), mov(901));
+        for other in [0, 18, 0x5e7a_000c, 0x5e7b_000c, 0x5e7c_0002, u32::MAX] {
             assert_eq!(filled(mov(other)), mov(other));
         }
+    }
+
+    #[test]
+    fn a_cast_is_a_call_where_the_kernel_has_it() {
+        let (asks, call) = (with(MOV_IMMEDIATE, 1, hole::CASTS as u32), with(CALL, 0, hole::CAST as u32));
+        assert_eq!(filled(asks), with(MOV_IMMEDIATE, 1, 1));
+        assert_eq!(filled(call), with(CALL, 0x20, 77));
+        // Of a helper.
+        assert_eq!(filled(with(CALL, 0, 113)), with(CALL, 0, 113));
+        let without = |mut slot| {
+            Places { cast: None, ..places() }.fill(&mut slot).expect("fits");
+            slot
+        };
+        assert_eq!((without(asks), without(call)), (with(MOV_IMMEDIATE, 1, 0), MOV_R0_R1));
     }
 
     #[test]
@@ -141,11 +185,21 @@ mod tests {
     fn the_ranges_do_not_meet() {
         let (offsets, bits) = (size_of::<Offsets>() as i64, size_of::<Bitfields>() as i64);
         assert!(hole::FIELD + offsets <= hole::BITS && hole::FIELD_AT + offsets / 4 <= hole::BITS_AT);
+        assert!(hole::BITS + bits <= hole::TYPE && hole::TYPE + FIELDS.len() as i64 <= hole::CASTS);
         assert!(hole::BITS_AT + bits / 4 <= i64::from(i16::MAX));
     }
 
     #[test]
     fn what_is_no_object_is_refused() {
-        assert!(fill(b"not an object", &Offsets::UNKNOWN, &Bitfields::from_array([Bits::UNKNOWN; 9])).is_err());
+        let resolved = Resolved {
+            offsets: Offsets::UNKNOWN,
+            bitfields: Bitfields::from_array([Bits::UNKNOWN; 9]),
+            types: Vec::new(),
+            cast: None,
+            absent: Vec::new(),
+            prototypes: Default::default(),
+            overflow_reason: None,
+        };
+        assert!(fill(b"not an object", &resolved).is_err());
     }
 }

@@ -21,6 +21,7 @@ use tcptrace_common::{
 use super::{
     Error, bpf,
     btf::Btf as Types,
+    containers::PATIENCE,
     facts::{Facts, Lockdown},
     objects::{self, Globals, Object, Objects, Opener, Values},
     offsets::{self, Absent, Resolved},
@@ -32,6 +33,8 @@ use super::{
 
 /// Smallest ring of a CPU, bytes.
 const MIN_RING: u32 = 256 * 1024;
+/// Processes that a traced one and all that descend from it may come to.
+const MAX_PROCESSES: u32 = 1 << 16;
 /// The token bucket of single requests is filled once in so many nanoseconds.
 const BUCKET_NS: u64 = 1 << 24;
 
@@ -46,6 +49,8 @@ pub struct KernelFilter {
     pub addrs: Vec<(std::net::IpAddr, u8, u8)>,
     /// Thread groups.
     pub pids: Vec<u32>,
+    /// These and all that descend from them from now on.
+    pub follow: bool,
 }
 
 /// How to load.
@@ -70,6 +75,8 @@ pub struct Settings {
     pub request_rate: u64,
     /// Listeners that there is room for.
     pub max_listeners: u32,
+    /// What the name of a container is waited for.
+    pub patience: Duration,
     /// Connections in accept queues that there is room for.
     pub max_waiting: u32,
     /// Of each pair of programs let the second alone see what passes, which is there for what the first must skip. For tests.
@@ -87,6 +94,7 @@ impl Default for Settings {
             queues: Queues::default(),
             interval: Duration::from_secs(1),
             request_rate: 20_000,
+            patience: PATIENCE,
             max_listeners: MAX_LISTENERS,
             max_waiting: MAX_WAITING,
             seconds_only: false,
@@ -142,6 +150,10 @@ pub fn resolve(facts: &Facts) -> Result<(Resolved, Types), Error> {
         // on working, so do without this one field.
         resolved.offsets.socket_inode = ABSENT;
     }
+    if facts.bpf_jit_enable == Some(0) {
+        // An interpreted program calls helpers only.
+        resolved.cast = None;
+    }
     Ok((resolved, types))
 }
 
@@ -164,7 +176,8 @@ pub fn try_out(facts: &Facts, tier: Tier) -> Result<(Vec<Signal>, Vec<Absent>), 
 /// [`Error::Signal`] when a signal that everything rests on has no hook; [`Error::NotPermitted`] when the kernel refuses bpf()
 /// altogether; [`Error::Load`] for the rest.
 pub fn load(resolved: &Resolved, types: Types, settings: &Settings) -> Result<(Loaded, Vec<Ring>), Error> {
-    let names = super::signal::attach_points().chain(snapshot::TARGETS.map(|target| format!("bpf_iter_{target}")));
+    let points = super::signal::attach_points(settings.tier);
+    let names = points.chain(snapshot::TARGETS.map(|target| format!("bpf_iter_{target}")));
     let btf = Btf::parse(&types.extract(&names.collect()).map_err(offsets::malformed)?, Endianness::default());
     let btf = btf.map_err(|e| Error::load("reading the kernel's BTF", e))?;
     drop(types);
@@ -178,6 +191,7 @@ pub fn load(resolved: &Resolved, types: Types, settings: &Settings) -> Result<(L
         ("LISTENERS", settings.max_listeners.min(listeners_for(cpus))),
         ("WAITING", settings.max_waiting),
         ("SLOTS", SLOTS),
+        ("PIDS", if f.follow { MAX_PROCESSES } else { 1024 }),
     ];
     let values = Values::default();
     let mut opener = Opener::new(&btf, &values, &sizes);

@@ -4,12 +4,13 @@
 //! so on this host ([`facts`]), whether functions take the arguments that we expect ([`prototypes`]), and what to make of it
 //! ([`doctor`]). What we put in and take out: the programs ([`load`]) and the [`objects`] that hold them, with this kernel's offsets
 //! in their [`holes`], which hook serves which [`signal`], the rings ([`ring`]), what existed before ([`snapshot`]), how listeners fare
-//! ([`sampler`]), where processes belong ([`cgroup`]), what was lost ([`audit`]).
+//! ([`sampler`]), where processes belong ([`cgroup`], [`containers`]), what was lost ([`audit`]).
 
 pub mod audit;
 mod bpf;
 pub mod btf;
 pub mod cgroup;
+pub mod containers;
 mod counters;
 pub mod doctor;
 mod error;
@@ -20,6 +21,7 @@ mod listeners;
 pub mod load;
 pub mod objects;
 pub mod offsets;
+pub mod processes;
 pub mod prototypes;
 pub mod ring;
 pub mod sampler;

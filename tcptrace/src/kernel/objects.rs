@@ -122,7 +122,7 @@ impl<'a> Opener<'a> {
             .override_global("OVERFLOW_REASON", &g.overflow_reason, true)
             .override_global("COOKIE_SOCK_ARGS", &g.cookie_sock_args, true)
             .override_global("HASH_ADD_TELLS", &g.hash_add_tells, true);
-        let filled = holes::fill(object.bytes(), &g.resolved.offsets, &g.resolved.bitfields);
+        let filled = holes::fill(object.bytes(), &g.resolved);
         let filled = filled
             .map_err(|what| Error::load("writing offsets into the kernel programs", std::io::Error::other(what)))?;
         self.loader.load(filled.bytes()).map_err(|e| Error::load("making the kernel programs' maps", e))

@@ -4,7 +4,7 @@
 //! reader cannot load, stays [`ABSENT`](tcptrace_common::offsets::ABSENT): the verifier removes its reader, `doctor` names
 //! it. Only what tcptrace cannot work without is an error.
 
-use tcptrace_common::offsets::{BITFIELDS, Bitfields, Bits, FIELDS, Offsets, Spec};
+use tcptrace_common::offsets::{BITFIELDS, Bitfields, Bits, FIELDS, Offsets, Spec, structure};
 
 use super::{
     Error,
@@ -28,6 +28,10 @@ pub struct Resolved {
     pub offsets: Offsets,
     /// For the global of the bitfields.
     pub bitfields: Bitfields,
+    /// Numbers of the structs' types, by [`structure`](tcptrace_common::offsets::structure); 0 where it is unknown, or not needed.
+    pub types: Vec<u32>,
+    /// Number of `bpf_rdonly_cast`, where programs can call it.
+    pub cast: Option<u32>,
     /// Fields that this kernel cannot give, in the order of the lists.
     pub absent: Vec<Absent>,
     /// Arguments of the functions that may be hooked.
@@ -70,10 +74,14 @@ pub fn from_running_kernel() -> Result<(Resolved, Btf), Error> {
 pub fn resolve(btf: &Btf) -> Result<Resolved, Error> {
     let mut offsets = Offsets::UNKNOWN;
     let mut bitfields = [Bits::UNKNOWN; BITFIELDS.len()];
+    let mut types = vec![0; FIELDS.len()];
     let mut absent = Vec::new();
     for (index, spec) in FIELDS.iter().enumerate() {
         match place(btf, spec)? {
-            Ok(offset) => offsets.set(index, offset),
+            Ok((number, offset)) => {
+                types[structure(spec.structure)] = number;
+                offsets.set(index, offset);
+            }
             Err(reason) => {
                 absent.push(Absent { name: spec.name, field: format!("{}.{}", spec.structure, spec.path), reason });
             }
@@ -90,11 +98,14 @@ pub fn resolve(btf: &Btf) -> Result<Resolved, Error> {
     }
     forgive(&mut absent);
     let overflow = btf.enumerator("skb_drop_reason", "SKB_DROP_REASON_TCP_LISTEN_OVERFLOW").map_err(malformed)?;
+    let prototypes = Prototypes::read(btf).map_err(malformed)?;
     Ok(Resolved {
         offsets,
         bitfields: Bitfields::from_array(bitfields),
+        types,
+        cast: prototypes.cast(),
         absent,
-        prototypes: Prototypes::read(btf).map_err(malformed)?,
+        prototypes,
         overflow_reason: overflow.and_then(|number| u32::try_from(number).ok()),
     })
 }
@@ -108,12 +119,12 @@ fn forgive(absent: &mut Vec<Absent>) {
     }
 }
 
-/// Byte offset of a field, or why its reader must do without it.
-fn place(btf: &Btf, spec: &Spec) -> Result<Result<u32, String>, Error> {
-    let reason = match btf.field(spec.structure, spec.path) {
-        Ok(field) if field.bit_width.is_some() => "a bitfield here".to_owned(),
-        Ok(field) if !spec.sizes.contains(&field.size) => format!("{} bytes wide here", field.size),
-        Ok(field) => return Ok(Ok(field.bit_offset / 8)),
+/// Number of a struct's type and byte offset of a field, or why its reader must do without it.
+fn place(btf: &Btf, spec: &Spec) -> Result<Result<(u32, u32), String>, Error> {
+    let reason = match btf.place(spec.structure, spec.path) {
+        Ok((_, field)) if field.bit_width.is_some() => "a bitfield here".to_owned(),
+        Ok((_, field)) if !spec.sizes.contains(&field.size) => format!("{} bytes wide here", field.size),
+        Ok((number, field)) => return Ok(Ok((number, field.bit_offset / 8))),
         Err(error) if error.is_absent() => absence(&error),
         Err(error) => return Err(malformed(error)),
     };

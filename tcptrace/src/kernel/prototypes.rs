@@ -78,6 +78,7 @@ const EXPECTED: &[Expected] = &[
     function("tcp_check_req", &[SOCK, To("sk_buff"), REQUEST, Number, Any], Some(SOCK)),
     function("tcp_time_wait", &[SOCK, Number, Number], None),
     function("inet_twsk_kill", &[To("inet_timewait_sock")], None),
+    function(CAST, &[Any, Number], None),
     tracepoint("timer_start", &[To("timer_list")]),
     tracepoint("timer_cancel", &[To("timer_list")]),
     tracepoint("timer_expire_entry", &[To("timer_list")]),
@@ -87,8 +88,11 @@ const EXPECTED: &[Expected] = &[
     tracepoint("kfree_skb", &[To("sk_buff"), Any, Number, SOCK]),
     tracepoint("tcp_retransmit_synack", &[SOCK, REQUEST]),
     tracepoint("inet_sock_set_state", &[SOCK, Number, Number]),
+    tracepoint("sched_process_fork", &[To("task_struct"), To("task_struct")]),
 ];
 
+/// What programs may call from Linux 6.2 on, to use a bare address as a pointer to a struct.
+const CAST: &str = "bpf_rdonly_cast";
 /// Void up to some kernel, then bool.
 const HASH_ADD: &str = "inet_csk_reqsk_queue_hash_add";
 
@@ -125,6 +129,13 @@ impl Prototypes {
     #[must_use]
     pub fn arity(&self, function: &str) -> Option<usize> {
         self.functions.get(function).map(|p| p.args.len())
+    }
+
+    /// Number of `bpf_rdonly_cast`; `None` where there is no such function to call.
+    #[must_use]
+    pub fn cast(&self) -> Option<u32> {
+        let usable = self.refuse_function(CAST).is_none();
+        self.functions.get(CAST).filter(|_| usable).map(|p| p.number)
     }
 
     /// Does `inet_csk_reqsk_queue_hash_add` say whether it added?

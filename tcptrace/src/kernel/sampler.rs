@@ -13,7 +13,7 @@ use std::{
 
 use rustix::thread::LinkNameSpaceType;
 use tcptrace_common::{
-    queue::{ListenerSample, ListenerStats, ListenerTotals},
+    queue::{ListenerSample, ListenerStats, ListenerTotals, drop},
     record::{Head, kind},
 };
 use zerocopy::{FromBytes as _, IntoBytes as _};
@@ -80,6 +80,25 @@ struct Fate {
     since: u64,
     /// Readings since then.
     still: u32,
+}
+
+impl Fate {
+    /// Is nothing more to come? A row tells of half-open requests too late, where they came and the listener went between two readings.
+    fn is_over(&self, now: u64) -> bool {
+        match self.row {
+            // The walk may pass one over while another goes.
+            Some((_, 0)) if half_open(&self.totals) == 0 => self.still > 1,
+            _ => self.still > 0 && now >= self.since + LINGER,
+        }
+    }
+}
+
+/// Requests that entered the SYN queue and were not seen to leave it, by the counts: at least as many as are in it. What is counted of
+/// others, too (migrations, ICMP errors), is not taken for the end of one.
+fn half_open(t: &ListenerTotals) -> u64 {
+    let completed = t.completed.saturating_sub(t.cookies_ok + t.fast_opens);
+    let ended = [drop::RST, drop::SYNACK_TIMEOUT, drop::LISTENER_CLOSED].iter().map(|&why| t.dropped[why]);
+    t.queued.saturating_sub(completed + ended.sum::<u64>())
 }
 
 /// What the namespaces' listeners look like.
@@ -235,13 +254,8 @@ impl Sampler {
             }
         }
         self.fates.retain(|&cookie, fate| {
-            let over = match fate.row {
-                // The walk may pass one over while another goes.
-                Some((_, 0)) => fate.still > 1,
-                _ => fate.still > 0 && now >= fate.since + LINGER,
-            };
             // One that is gone from the map is forgotten.
-            !(over && self.listeners.delete(cookie).is_ok()) && totals.contains_key(&cookie)
+            !(fate.is_over(now) && self.listeners.delete(cookie).is_ok()) && totals.contains_key(&cookie)
         });
     }
 }
@@ -253,5 +267,27 @@ fn read(link: &OwnedFd) -> io::Result<Vec<u8>> {
     match file.read_to_end(&mut bytes) {
         Err(e) if e.kind() != io::ErrorKind::WouldBlock => Err(e),
         _ => Ok(bytes),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use zerocopy::FromZeros as _;
+
+    use super::*;
+
+    #[test]
+    fn a_listener_that_went_with_half_open_requests_is_kept_until_they_are_over() {
+        let mut totals = ListenerTotals { queued: 5, completed: 3, cookies_ok: 1, ..ListenerTotals::new_zeroed() };
+        totals.dropped[drop::RST] = 1;
+        // Both of the last row, which was read before they came.
+        let fate = |totals, still| Fate { totals, row: Some((7, 0)), since: 10, still };
+        assert_eq!(half_open(&totals), 2);
+        assert!(!fate(totals, 2).is_over(11) && !fate(totals, 0).is_over(10 + LINGER));
+        assert!(fate(totals, 1).is_over(10 + LINGER), "what ended them was not seen");
+        totals.dropped[drop::LISTENER_CLOSED] = 2;
+        assert!(fate(totals, 2).is_over(11) && !fate(totals, 1).is_over(11));
+        // Without a row nobody knows.
+        assert!(!Fate { row: None, ..fate(totals, 2) }.is_over(11));
     }
 }

@@ -95,10 +95,10 @@ impl std::fmt::Display for Tier {
     }
 }
 
-/// Names under which the kernel's type information has what typed programs attach to.
-pub(super) fn attach_points() -> impl Iterator<Item = String> {
-    let parts = CONNECTIONS.iter().chain(QUEUES).flat_map(|w| w.candidates).flat_map(|c| c.parts);
-    parts.filter_map(|part| match part.hook {
+/// Names under which the kernel's type information has what typed programs attach to, where `tier` is the best.
+pub(super) fn attach_points(tier: Tier) -> impl Iterator<Item = String> {
+    let candidates = CONNECTIONS.iter().chain(QUEUES).flat_map(|w| w.candidates).filter(move |c| c.tier >= tier);
+    candidates.flat_map(|c| c.parts).filter_map(|part| match part.hook {
         Hook::Tracepoint(name) => Some(format!("btf_trace_{name}")),
         Hook::Fentry(name) | Hook::Fexit(name) => Some(name.to_owned()),
         Hook::Exits(_) | Hook::Kprobe(_) | Hook::Kretprobe(_) => None,
@@ -281,7 +281,9 @@ impl<'a, 'o> Attacher<'a, 'o> {
     /// A required signal without a working candidate.
     pub fn connections(&mut self, listeners_only: bool) -> Result<Vec<Signal>, Error> {
         let mut signals = Vec::with_capacity(CONNECTIONS.len());
-        for wanted in CONNECTIONS.iter().filter(|w| w.listeners || !listeners_only) {
+        let descendants = self.settings.filter.follow;
+        let wanted = |w: &&Wanted| (w.listeners || !listeners_only) && (descendants || !w.descendants);
+        for wanted in CONNECTIONS.iter().filter(wanted) {
             let mut signal = Signal { name: wanted.name, ..Signal::default() };
             self.best(wanted, |_| true, &mut signal)?;
             if signal.hook.is_none() && wanted.required {

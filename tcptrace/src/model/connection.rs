@@ -84,6 +84,30 @@ pub enum End {
 }
 
 impl End {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Self; 14] = [
+        Self::Fin,
+        Self::RstSent,
+        Self::RstReceived,
+        Self::Refused,
+        Self::Unreachable,
+        Self::ConnectTimeout,
+        Self::RetransmitTimeout,
+        Self::KeepaliveTimeout,
+        Self::UserTimeout,
+        Self::ListenerClosed,
+        Self::Killed,
+        Self::Overflow,
+        Self::Aborted,
+        Self::Open,
+    ];
+
+    /// Neither closed in order nor still open.
+    #[must_use]
+    pub const fn is_failure(self) -> bool {
+        !matches!(self, Self::Fin | Self::Open)
+    }
+
     /// The name in JSON and text.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -424,8 +448,45 @@ pub struct Transition {
     pub end: Option<End>,
     /// [`tcptrace_common::record::flag`] bits of the record.
     pub flags: u16,
+    /// The kernel's sequence numbers at that moment, where the record has them.
+    pub sequence: Option<Sequence>,
     /// What of this transition was concluded and not seen; for the connection see [`Connection::inferred`].
     pub inferred: Inferred,
+}
+
+/// Sequence numbers of a socket, as the kernel's variables of these names have them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sequence {
+    /// First byte that the peer has not acknowledged.
+    pub snd_una: u32,
+    /// Next byte to be sent; None where the record does not have it.
+    pub snd_nxt: Option<u32>,
+    /// Next byte to be written: the number of a FIN that follows.
+    pub write_seq: u32,
+    /// Next byte expected from the peer; None where the record does not have it.
+    pub rcv_nxt: Option<u32>,
+}
+
+/// What happens to a connection and changes no state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mark {
+    /// CLOCK_MONOTONIC nanoseconds.
+    pub ts: u64,
+    /// The state in which it happened.
+    pub state: State,
+    /// What.
+    pub what: Marked,
+}
+
+/// See [`Mark`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Marked {
+    /// A segment was sent again.
+    Retransmit,
+    /// A RST was sent.
+    ResetSent,
+    /// A RST was received.
+    ResetReceived,
 }
 
 impl Transition {
@@ -460,6 +521,21 @@ pub struct Final {
     pub handshake_ns: Option<u64>,
     /// Nanoseconds between the accept queue (where that was not seen, ESTABLISHED) and accept(); None where not seen.
     pub accept_wait_ns: Option<u64>,
+}
+
+impl Final {
+    /// Nanoseconds that `c` lasted; None where its begin or its end was not seen.
+    #[must_use]
+    pub fn lasted_ns(&self, c: &Connection) -> Option<u64> {
+        (!c.preexisting && !self.late).then(|| self.ts.saturating_sub(c.start_ns))
+    }
+
+    /// Smoothed round-trip time of `c` at its end, or else after its handshake, microseconds.
+    #[must_use]
+    pub fn srtt_us(&self, c: &Connection) -> Option<u32> {
+        let known = |us: u32| (us > 0).then_some(us);
+        self.counters.and_then(|n| known(n.srtt_us)).or(c.handshake.and_then(|h| known(h.srtt_us)))
+    }
 }
 
 /// What a snapshot says of a socket.

@@ -34,7 +34,7 @@ pub fn v6(laddr: &str, lport: u16, raddr: &str, rport: u16) -> Tuple {
 pub fn process(pid: u32, comm: &[u8]) -> Option<Arc<Process>> {
     let mut name = [0; 16];
     name[..comm.len()].copy_from_slice(comm);
-    Some(Arc::new(Process { pid, tid: pid, uid: 1000, comm: name, cgroup: 1, cgroup_path: None, started: 5 }))
+    Some(Arc::new(Process { pid, tid: pid, uid: 1000, comm: name, cgroup_id: 1, cgroup: None, started: 5 }))
 }
 
 pub fn connection(
@@ -103,7 +103,18 @@ pub fn handshake() -> Handshake {
 }
 
 pub fn transition(ts: u64, from: State, to: State, state_ns: Option<u64>) -> Transition {
-    Transition { ts, from, to, state_ns, kernel: None, errno: 0, end: None, flags: 0, inferred: Inferred::default() }
+    Transition {
+        ts,
+        from,
+        to,
+        state_ns,
+        kernel: None,
+        errno: 0,
+        end: None,
+        flags: 0,
+        sequence: None,
+        inferred: Inferred::default(),
+    }
 }
 
 /// The end of [`client`]'s connection: 1,000 bytes out, 34,000 in.

@@ -2,17 +2,23 @@
 //!
 //! Plain data, no logic beyond naming. The tracker fills these in and hands them to an [`Observer`].
 
+mod address;
+mod cgroup;
 mod connection;
 #[cfg(test)]
 pub(crate) mod fixture;
+pub mod ladder;
 mod payload;
 mod process;
 mod queue;
 mod state;
 
+pub use address::address;
+pub use cgroup::{Cgroup, Container, Runtime};
 pub(crate) use connection::Notes;
 pub use connection::{
-    CloseSegments, ClosedBy, Connection, End, Entry, Final, Found, Inferred, Mini, Patterns, Role, Timeline, Transition,
+    CloseSegments, ClosedBy, Connection, End, Entry, Final, Found, Inferred, Mark, Marked, Mini, Patterns, Role,
+    Sequence, Timeline, Transition,
 };
 pub use payload::{Payload, Shape};
 pub use process::{Process, comm_str};
@@ -27,6 +33,8 @@ pub use state::State;
 pub trait Observer {
     /// A connection changed its state; `c` is as it is after the change.
     fn transition(&mut self, c: &Connection, t: &Transition) {}
+    /// A segment was sent again, or a RST was sent or received.
+    fn mark(&mut self, c: &Connection, m: &Mark) {}
     /// Something became known without a change of state: the owner of a connection (accept()), another process that inherited
     /// it, the port of a listener.
     fn owner(&mut self, c: &Connection) {}

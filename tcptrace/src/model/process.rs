@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use super::Cgroup;
+
 /// A process at the moment it opened, accepted or touched a socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Process {
@@ -14,9 +16,9 @@ pub struct Process {
     /// Name of the thread-group leader, NUL-padded, not escaped.
     pub comm: [u8; 16],
     /// cgroup id (v2).
-    pub cgroup: u64,
-    /// Path of that cgroup below the mount of its hierarchy, `/system.slice/nginx.service`; None where it is not known.
-    pub cgroup_path: Option<Arc<str>>,
+    pub cgroup_id: u64,
+    /// That cgroup; None where its path is not known.
+    pub cgroup: Option<Arc<Cgroup>>,
     /// When the thread-group leader started, CLOCK_MONOTONIC nanoseconds.
     pub started: u64,
 }

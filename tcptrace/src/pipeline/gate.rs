@@ -4,11 +4,15 @@ use std::collections::{HashMap, VecDeque};
 
 use crate::{
     filter::{Filter, Verdict},
+    group::Groups,
     model::{
-        Connection, Final, Found, Listening, Mini, NetnsCounters, Observer, Remnant, Request, Role, State, Transition,
+        Connection, Final, Found, Listening, Mark, Mini, NetnsCounters, Observer, Remnant, Request, Role, State,
+        Transition,
     },
     sink::Sink,
 };
+
+use super::ladders::Ladders;
 
 /// What a command prints.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +47,10 @@ pub struct Gate<S> {
     pub verbose: bool,
     /// `--requests`: everything that happens to a half-open request, not only ends that are no connections.
     pub requests: bool,
+    /// `--by`: connections are counted here in place of printed, and nothing else is printed.
+    pub groups: Option<Groups>,
+    /// `--ladder`: connections are drawn when they are over.
+    pub ladders: Option<Box<Ladders>>,
     /// What to tell under `-v`.
     pub notes: Vec<String>,
     limit: Option<u64>,
@@ -88,6 +96,8 @@ impl<S: Sink> Gate<S> {
             stopped: Vec::new(),
             verbose: false,
             requests: false,
+            groups: None,
+            ladders: None,
             notes: Vec::new(),
             limit,
             held: HashMap::new(),
@@ -101,8 +111,17 @@ impl<S: Sink> Gate<S> {
     pub fn set_recorded(&mut self, filter: Filter) {
         self.filters.truncate(self.own);
         self.kernel = filter.clone();
+        // How a connection ends says nothing about what else is printed.
+        let filter = if self.records == Records::Connections { filter } else { filter.without_outcome() };
         if !filter.is_empty() && !self.filters.contains(&filter) {
             self.filters.push(filter);
+        }
+    }
+
+    /// A process was forked: it may be one of those asked for now.
+    pub fn forked(&mut self, parent: u32, child: u32) {
+        for filter in self.filters.iter_mut().chain([&mut self.kernel]) {
+            filter.forked(parent, child);
         }
     }
 
@@ -114,6 +133,34 @@ impl<S: Sink> Gate<S> {
     /// Have as many records been printed as were asked for?
     pub fn is_done(&self) -> bool {
         self.limit.is_some_and(|limit| self.counts.printed >= limit)
+    }
+
+    /// Requests and remnants are not printed.
+    fn tells_nothing_smaller(&self) -> bool {
+        self.records == Records::Queues || self.groups.is_some() || self.is_done()
+    }
+
+    /// Connections by what they have in common, as they stand after `elapsed_us`; at the end the `last` time.
+    pub fn tell_groups(&mut self, ts: u64, elapsed_us: u64, last: bool) {
+        if let Some(groups) = &self.groups {
+            self.sink.groups(ts, elapsed_us, groups, last);
+        }
+    }
+
+    /// Draw what is ready to be drawn: all of it, if nothing will come any more.
+    pub fn draw(&mut self, now: u64, last: bool) {
+        let Some(ladders) = &mut self.ladders else { return };
+        ladders.advance(now);
+        if last {
+            ladders.finish();
+        }
+        while let Some(ladder) = ladders.ready.pop_front() {
+            if self.limit.is_some_and(|limit| self.counts.printed >= limit) {
+                return;
+            }
+            self.counts.printed += 1;
+            self.sink.ladder(&ladder);
+        }
     }
 
     fn verdict(&self, f: impl Fn(&Filter) -> Verdict) -> Verdict {
@@ -190,6 +237,9 @@ impl<S: Sink> Gate<S> {
 impl<S: Sink> Observer for Gate<S> {
     #[inline]
     fn transition(&mut self, c: &Connection, t: &Transition) {
+        if let Some(ladders) = &mut self.ladders {
+            ladders.transition(c, t);
+        }
         if self.filters.is_empty() {
             return self.print_transition(c, t);
         }
@@ -199,6 +249,12 @@ impl<S: Sink> Observer for Gate<S> {
             Verdict::Wanted => self.print_transition(c, t),
             Verdict::Unwanted => self.unwanted(c),
             Verdict::Unknown => self.hold(c, t),
+        }
+    }
+
+    fn mark(&mut self, c: &Connection, m: &Mark) {
+        if let Some(ladders) = &mut self.ladders {
+            ladders.mark(c, m);
         }
     }
 
@@ -225,14 +281,24 @@ impl<S: Sink> Observer for Gate<S> {
         let listener =
             c.role == Some(Role::Listener) && !self.filters.iter().any(|f| f.roles.contains(&Role::Listener));
         let shown = self.filters.iter().all(|f| f.shows_any(c.states.iter().map(|(state, _)| state)));
-        if verdict != Verdict::Wanted || listener || !shown || self.is_done() {
+        let outcome = self.filters.iter().all(|filter| filter.outcome(c, f));
+        if verdict != Verdict::Wanted || listener || !shown || !outcome || self.is_done() {
+            if let Some(ladders) = &mut self.ladders {
+                ladders.forget(c.id);
+            }
             return;
         }
         self.counts.connections += 1;
         self.counts.gaps += u64::from(c.gaps != 0);
-        if self.records == Records::Connections {
+        if let Some(ladders) = &mut self.ladders {
+            ladders.over(c, f);
+            self.draw(f.ts, false);
+        } else if self.records == Records::Connections {
             self.counts.printed += 1;
-            self.sink.connection(c, f);
+            match &mut self.groups {
+                Some(groups) => groups.add(c, f),
+                None => self.sink.connection(c, f),
+            }
         }
     }
 
@@ -262,17 +328,19 @@ impl<S: Sink> Observer for Gate<S> {
     }
 
     fn request(&mut self, r: &Request) {
-        if self.records == Records::Queues || self.is_done() || !(self.requests || r.failed()) {
+        if self.tells_nothing_smaller() || !(self.requests || r.failed()) {
             return;
         }
         let wanted = self.verdict(|f| f.remnant(&r.tuple, Some(Role::Server), r.owner.as_deref())) == Verdict::Wanted;
-        if wanted && self.filters.iter().all(|f| f.shows(State::NewSynRecv, State::NewSynRecv)) {
+        let shown = self.filters.iter().all(|f| f.shows(State::NewSynRecv, State::NewSynRecv) && f.request(r));
+        if wanted && shown {
             self.sink.request(r);
         }
     }
 
     fn time_wait(&mut self, r: &Remnant) {
-        if self.records == Records::Queues || self.is_done() {
+        // How its connection ended was forgotten with it.
+        if self.tells_nothing_smaller() || self.filters.iter().any(Filter::asks_for_outcome) {
             return;
         }
         // Which side it was on was forgotten with the connection.

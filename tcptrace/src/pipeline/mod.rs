@@ -19,12 +19,14 @@ use crate::{
 };
 
 mod gate;
+mod ladders;
 mod messages;
 mod tape;
 #[cfg(test)]
 mod tests;
 
 pub use gate::{Gate, Records};
+pub use ladders::Ladders;
 pub use messages::{Messages, say};
 pub use tape::{Recorded, Tape, record};
 
@@ -37,6 +39,14 @@ const FIRST_ROW: u8 = tcptrace_common::record::kind::SOCKET;
 pub trait Stop {
     /// Resolves when the run shall end; when called again, when it shall end at once. Cancel safe.
     fn wanted(&mut self) -> impl Future<Output = ()>;
+
+    /// What is traced makes no more connections, and the run is to end as soon as those that there are do.
+    fn is_settling(&self) -> bool {
+        false
+    }
+
+    /// The run ends, for whatever reason: from now on only who wants it to end at once is to be heard.
+    fn stopped(&mut self) {}
 }
 
 /// Run to the end of the source, or until `stop` wants, `--count` is reached or the output fails. A recording is closed
@@ -76,6 +86,7 @@ async fn next_batch(
         return None;
     }
     *stopping = true;
+    stop.stopped();
     source.stop();
     Some(Ok(true))
 }
@@ -103,8 +114,10 @@ async fn drive<S: Source, K: Sink>(
         if !more? {
             return Ok(());
         }
-        if S::LIVE && run.skip && !stopping {
+        let settled = stop.is_settling() && run.tracker.live() == 0;
+        if S::LIVE && (run.skip || settled) && !stopping {
             stopping = true;
+            stop.stopped();
             source.stop();
         }
         // A source that never waits would keep signals from being seen.
@@ -128,6 +141,8 @@ struct Run<K> {
     closed: bool,
     first_ts: Option<u64>,
     last_ts: u64,
+    /// What came up to here has been shown.
+    shown_ts: u64,
     events: u64,
     lost: u64,
     undecodable: u64,
@@ -148,6 +163,7 @@ impl<K: Sink> Run<K> {
             closed: true,
             first_ts: None,
             last_ts: 0,
+            shown_ts: 0,
             events: 0,
             lost: 0,
             undecodable: 0,
@@ -186,6 +202,7 @@ impl<K: Sink> Run<K> {
         };
         if kind < FIRST_FACT {
             self.print_start();
+            self.shown_ts = self.last_ts;
             self.track(&event);
             if self.gate.is_done() {
                 self.skip = true;
@@ -218,7 +235,17 @@ impl<K: Sink> Run<K> {
                 self.messages.loss(ts, loss);
                 self.gate.sink.loss(ts, loss);
             }
-            Event::Tick(ts) => self.messages.tick(ts, self.events, self.tracker.live(), self.lost),
+            Event::Tick(ts) => {
+                self.messages.tick(ts, self.events, self.tracker.live(), self.lost);
+                if !self.skip {
+                    self.shown_ts = self.last_ts;
+                    self.tell_groups(false);
+                }
+                if let Some(ladders) = &mut self.gate.ladders {
+                    ladders.prune(self.tracker.live(), self.tracker.ids());
+                }
+                self.gate.draw(ts, false);
+            }
             Event::Snapshot(_, ref snapshot) => {
                 self.print_start();
                 if !self.skip {
@@ -234,6 +261,9 @@ impl<K: Sink> Run<K> {
             }
             Event::End(ts, end) => {
                 self.print_start();
+                if !self.skip {
+                    self.shown_ts = ts;
+                }
                 self.close(ts);
                 let before = self.end.get_or_insert_default();
                 before.records += end.records;
@@ -248,6 +278,7 @@ impl<K: Sink> Run<K> {
         }
         self.print_start();
         if !self.skip {
+            self.shown_ts = self.last_ts;
             self.track(&event);
             // `--count` of intervals.
             self.skip |= self.gate.is_done();
@@ -255,8 +286,17 @@ impl<K: Sink> Run<K> {
         Ok(())
     }
 
+    /// Connections by what they have in common, as they stand.
+    fn tell_groups(&mut self, last: bool) {
+        let elapsed_us = self.shown_ts.saturating_sub(self.first_ts.unwrap_or(self.shown_ts)) / 1000;
+        self.gate.tell_groups(self.shown_ts, elapsed_us, last);
+    }
+
     #[inline]
     fn track(&mut self, event: &Event) {
+        if let Event::Forked(f) = event {
+            self.gate.forked(f.parent, f.child);
+        }
         self.tracker.event(event, &mut self.gate);
         while let Some(cookie) = self.gate.stopped.pop() {
             self.tracker.forget(cookie);
@@ -266,6 +306,7 @@ impl<K: Sink> Run<K> {
     /// `--duration` of a replay is over.
     fn cut(&mut self, limit: u64) {
         let at = limit.saturating_add(self.first_ts.unwrap_or(0));
+        self.shown_ts = at;
         self.close(at);
         self.skip = true;
     }
@@ -274,6 +315,7 @@ impl<K: Sink> Run<K> {
     fn close(&mut self, ts: u64) {
         if !std::mem::replace(&mut self.closed, true) && !self.skip {
             self.tracker.finish(ts, &mut self.gate);
+            self.gate.draw(ts, true);
         }
     }
 
@@ -330,6 +372,7 @@ impl<K: Sink> Run<K> {
         };
         // A file that is no recording has neither begin nor end.
         if self.first_ts.is_some() {
+            self.tell_groups(true);
             self.gate.sink.summary(self.last_ts, &summary);
         }
         self.gate.sink.flush(true)?;

@@ -5,6 +5,7 @@ use zerocopy::IntoBytes;
 
 use super::*;
 use crate::{
+    group::Groups,
     model::fixture::{OFFSET, v4},
     sink::{Output, json::Json, output::Reader},
 };
@@ -84,10 +85,22 @@ fn ended(ts: u64) -> Frames {
 }
 
 fn json(records: Records, filter: Filter, count: Option<u64>, limit_ns: Option<u64>, batches: Vec<Frames>) -> String {
+    grouped(records, filter, count, limit_ns, batches, None)
+}
+
+fn grouped(
+    records: Records,
+    filter: Filter,
+    count: Option<u64>,
+    limit_ns: Option<u64>,
+    batches: Vec<Frames>,
+    groups: Option<Groups>,
+) -> String {
     let mut source = Memory { batches: batches.into_iter(), stopped: false };
     let mut out = Vec::new();
     let sink = Json::new(Output::new(&mut out, Reader::Waiting));
-    let gate = Gate::new(sink, records, filter, count);
+    let mut gate = Gate::new(sink, records, filter, count);
+    gate.groups = groups;
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
     runtime
         .block_on(run(&mut source, None, gate, Messages::default(), limit_ns, &mut Never))
@@ -222,4 +235,29 @@ fn losses_are_added_up() {
 #[test]
 fn what_is_no_trace_prints_nothing() {
     assert_eq!(json(Records::Transitions, Filter::default(), None, None, vec![]), "");
+}
+
+#[test]
+fn groups_are_told_once_at_the_end() {
+    let mut frames = two_clients();
+    frames[1].push_fact(fact::kind::TICK, 1_000_000, &());
+    let by = |keys: &[&str]| Some(Groups::new(keys.iter().map(|key| key.parse().expect("a key")).collect()));
+    let run = |keys, count, limit_ns| {
+        grouped(Records::Connections, Filter::default(), count, limit_ns, frames.clone(), by(keys))
+    };
+    let whole = run(&["rport", "end"], None, None);
+    assert_eq!(brief(&whole), ["start", "group aborted", "group open", "summary"], "{whole}");
+    let open = r#""mono_ns":10000000,"elapsed_us":9999,"rport":80,"end":"open","count":1,"per_second":100.010,"ends":{"open":1},"#;
+    assert!(whole.contains(open), "{whole}");
+    let together = run(&["raddr"], None, None);
+    assert!(together.contains(r#""raddr":"127.0.0.1","count":2,"#), "{together}");
+    // Only what was counted until then.
+    let cut = run(&["end"], None, Some(20_000));
+    assert!(cut.contains(r#""elapsed_us":20,"end":"aborted","count":1,"per_second":50000.000,"#), "{cut}");
+    let counted = run(&["end"], Some(1), None);
+    assert!(counted.contains(r#""elapsed_us":18,"end":"aborted","count":1,"#), "{counted}");
+    assert_eq!(brief(&counted), ["start", "group aborted", "summary"]);
+    let none =
+        grouped(Records::Connections, Filter::default(), None, None, vec![started(&[]), ended(2_000)], by(&["pid"]));
+    assert_eq!(brief(&none), ["start", "summary"]);
 }

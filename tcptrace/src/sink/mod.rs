@@ -3,7 +3,8 @@
 use crate::{
     error::Result,
     frame::fact,
-    model::{Observer, Residual},
+    group::Groups,
+    model::{Observer, Residual, ladder::Ladder},
 };
 
 pub mod escape;
@@ -24,6 +25,12 @@ pub trait Sink: Observer {
 
     /// Events were lost.
     fn loss(&mut self, ts: u64, loss: &fact::Loss);
+
+    /// Connections by what they have in common, counted for `elapsed_us`: at every tick how it stands, and at the end the `last`.
+    fn groups(&mut self, _ts: u64, _elapsed_us: u64, _groups: &Groups, _last: bool) {}
+    /// A connection is over, or the run is: `conns --ladder`, in place of [`Observer::connection`].
+    #[expect(unused_variables, reason = "no other command asks for ladders")]
+    fn ladder(&mut self, ladder: &Ladder) {}
 
     /// The last line.
     fn summary(&mut self, ts: u64, summary: &Summary);

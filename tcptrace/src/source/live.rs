@@ -27,6 +27,7 @@ use crate::{
         facts::{self, Facts},
         load::{self, Loaded, Settings},
         monotonic,
+        processes::Processes,
         ring::Merge,
     },
 };
@@ -127,7 +128,7 @@ impl Live {
             snapshots,
             intervals,
             audit: Audit::default(),
-            cgroups: Cgroups::new(),
+            cgroups: Cgroups::new(settings.patience),
             clock_offset: 0,
             next_second: 0,
             rate: Rate::default(),
@@ -136,6 +137,14 @@ impl Live {
             repaired: false,
             start,
         })
+    }
+
+    /// The processes that are followed.
+    ///
+    /// # Errors
+    /// As [`Loaded::processes`].
+    pub fn processes(&self) -> Result<Processes, Error> {
+        self.loaded.processes()
     }
 
     /// Until the period has passed or the kernel woke us.

@@ -3,7 +3,7 @@
 use tcptrace_common::record::{Accepted, Head, Owned, flag};
 
 use super::{Tracker, moves, owners};
-use crate::model::{Inferred, Observer, Role, State};
+use crate::model::{Inferred, Mark, Marked, Observer, Role, State};
 
 impl Tracker {
     /// The timeline that a record belongs to; a new one for a socket that is alive and was not known.
@@ -124,6 +124,7 @@ impl Tracker {
         let Some(c) = self.table.get_mut(slot) else { return };
         c.notes.rst_sent = true;
         let number = c.notes.pending;
+        self.tell_mark(slot, head, Marked::ResetSent, out);
         if number != u32::MAX {
             self.settle(number, out);
         }
@@ -131,21 +132,25 @@ impl Tracker {
 
     /// The socket received a RST.
     pub(super) fn reset_received(&mut self, head: &Head, out: &mut impl Observer) {
-        if let Some(slot) = self.marked(head, out)
-            && let Some(c) = self.table.get_mut(slot)
-        {
-            c.notes.rst_received = true;
-        }
+        let Some(slot) = self.marked(head, out) else { return };
+        let Some(c) = self.table.get_mut(slot) else { return };
+        c.notes.rst_received = true;
+        self.tell_mark(slot, head, Marked::ResetReceived, out);
     }
 
     /// A segment was sent again.
     pub(super) fn retransmit(&mut self, head: &Head, out: &mut impl Observer) {
-        if let Some(slot) = self.marked(head, out)
-            && let Some(c) = self.table.get_mut(slot)
-            && head.from == State::SynSent as u8
-            && c.notes.syn_retrans < u16::MAX - 1
-        {
+        let Some(slot) = self.marked(head, out) else { return };
+        let Some(c) = self.table.get_mut(slot) else { return };
+        if head.from == State::SynSent as u8 && c.notes.syn_retrans < u16::MAX - 1 {
             c.notes.syn_retrans += 1;
+        }
+        self.tell_mark(slot, head, Marked::Retransmit, out);
+    }
+
+    fn tell_mark(&self, slot: u32, head: &Head, what: Marked, out: &mut impl Observer) {
+        if let Some((c, state)) = self.table.get(slot).zip(State::from_number(head.from)) {
+            out.mark(c, &Mark { ts: head.ts, state, what });
         }
     }
 

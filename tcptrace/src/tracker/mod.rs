@@ -149,6 +149,7 @@ impl Tracker {
         }
         match event {
             Event::State(head) => self.transition(head, Detail::None, out),
+            Event::Sequence(r) => self.transition(&r.head, Detail::Sequence(r), out),
             Event::Open(r) => self.open(r, out),
             Event::Listen(r) => {
                 self.queues.listen(r.open.head.sock, r.backlog, r.somaxconn);
@@ -158,6 +159,8 @@ impl Tracker {
             Event::Established(r) => self.transition(&r.head, Detail::Established(r), out),
             Event::Closed(r) => self.transition(&r.head, Detail::Closed(r), out),
             Event::Bound(r) => self.bound(r, out),
+            // Whose sockets are wanted is the filters' business.
+            Event::Forked(_) => {}
             Event::Accepted(r) => self.accepted(r, out),
             Event::Actor(r) => self.actor(r, out),
             Event::Destroyed(head) => self.destroyed(head, out),
@@ -229,6 +232,11 @@ impl Tracker {
         self.table.live()
     }
 
+    /// Their numbers, in no order.
+    pub fn ids(&self) -> impl Iterator<Item = u64> {
+        self.table.slots().map(|(_, c)| c.id)
+    }
+
     /// What was counted so far.
     #[must_use]
     pub fn stats(&self) -> Stats {
@@ -267,11 +275,13 @@ fn time(event: &Event<'_>) -> u64 {
         | Event::Error(h)
         | Event::TimeWaitBegin(h) => h.ts,
         Event::TimeWaitEnd(r) => r.head.ts,
+        Event::Sequence(r) => r.head.ts,
         Event::Open(r) => r.head.ts,
         Event::Child(r) => r.head.ts,
         Event::Established(r) => r.head.ts,
         Event::Closed(r) => r.head.ts,
         Event::Bound(r) => r.head.ts,
+        Event::Forked(r) => r.head.ts,
         Event::Accepted(r) => r.head.ts,
         Event::Actor(r) => r.head.ts,
         Event::SynAckRetransmit(r) => r.head.ts,

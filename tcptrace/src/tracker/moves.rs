@@ -1,6 +1,6 @@
 //! Transitions: in order, after others that were lost, and late.
 
-use tcptrace_common::record::{Closed, Established, Head, flag, option};
+use tcptrace_common::record::{self, Closed, Established, Head, flag, option};
 
 use super::{
     Stats, Tracker,
@@ -9,15 +9,38 @@ use super::{
     pending::Waiting,
 };
 use crate::model::{
-    CloseSegments, Connection, End, Entry, Inferred, Observer, Patterns, Role, State, Timeline, Transition,
+    CloseSegments, Connection, End, Entry, Inferred, Observer, Patterns, Role, Sequence, State, Timeline, Transition,
 };
 
 /// What a record says beside its head.
 #[derive(Clone, Copy)]
 pub(super) enum Detail<'a> {
     None,
+    Sequence(&'a record::Sequence),
     Established(&'a Established),
     Closed(&'a Closed),
+}
+
+impl Detail<'_> {
+    /// The sequence numbers that the record has.
+    fn sequence(self) -> Option<Sequence> {
+        match self {
+            Self::Sequence(r) => Some(Sequence {
+                snd_una: r.snd_una,
+                snd_nxt: Some(r.snd_nxt),
+                write_seq: r.write_seq,
+                rcv_nxt: Some(r.rcv_nxt),
+            }),
+            // 0: not there.
+            Self::Closed(r) if r.snd_una != 0 => Some(Sequence {
+                snd_una: r.snd_una,
+                snd_nxt: None,
+                write_seq: r.snd_una.wrapping_add(r.counters.unsent),
+                rcv_nxt: None,
+            }),
+            Self::None | Self::Established(_) | Self::Closed(_) => None,
+        }
+    }
 }
 
 /// Where a record stands among those of its socket.
@@ -94,7 +117,8 @@ impl Tracker {
                 self.reuse(&r.tuple, since, out);
             }
         }
-        self.report(slot, &plain(head, from, to, state_ns), out);
+        let t = Transition { sequence: detail.sequence(), ..plain(head, from, to, state_ns) };
+        self.report(slot, &t, out);
     }
 
     /// The timeline that a transition belongs to; a new one for a socket that was not known.
@@ -171,7 +195,8 @@ impl Tracker {
         {
             self.complete(slot, from, r);
         }
-        self.report(slot, &plain(head, from, to, state_ns), out);
+        let t = Transition { sequence: detail.sequence(), ..plain(head, from, to, state_ns) };
+        self.report(slot, &t, out);
     }
 
     /// →ESTABLISHED: both ends and the handshake are known.
@@ -240,7 +265,7 @@ impl Tracker {
         }
         let Some(c) = self.table.get_mut(slot) else { return };
         let ts = c.start_ns.saturating_add(at);
-        let mut t = plain(head, from, State::Close, state_ns);
+        let mut t = Transition { sequence: detail.sequence(), ..plain(head, from, State::Close, state_ns) };
         if from == State::Listen {
             c.states.push(Entry { state: State::Close, at, seen: true });
             c.state = State::Close;
@@ -249,7 +274,9 @@ impl Tracker {
         }
         let (closed, counters) = match detail {
             Detail::Closed(r) => (*r, Some(r.counters)),
-            Detail::None | Detail::Established(_) => (Closed { head: *head, ..Closed::default() }, None),
+            Detail::None | Detail::Sequence(_) | Detail::Established(_) => {
+                (Closed { head: *head, ..Closed::default() }, None)
+            }
         };
         let verdict = ending::judge(c, from, &closed);
         // The kernel said so itself, if it had room for one.
@@ -316,6 +343,7 @@ pub(super) fn plain(head: &Head, from: State, to: State, state_ns: Option<u64>) 
         errno: head.err,
         end: None,
         flags: head.flags,
+        sequence: None,
         inferred: Inferred::default(),
     }
 }

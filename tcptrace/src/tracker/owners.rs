@@ -9,7 +9,7 @@ use tcptrace_common::record::{Owner, Tuple};
 use super::table::Table;
 use crate::{
     frame::fact,
-    model::{Connection, Inferred, Process, Role},
+    model::{Cgroup, Connection, Inferred, Process, Role},
 };
 
 const AF_INET: u16 = 2;
@@ -21,8 +21,8 @@ pub(super) struct Processes {
     known: HashTable<Arc<Process>>,
     /// The latest: a busy process opens one socket after the other.
     latest: Option<Arc<Process>>,
-    /// Paths of cgroups by id.
-    cgroups: HashMap<u64, Arc<str>>,
+    /// Cgroups by id.
+    cgroups: HashMap<u64, Arc<Cgroup>>,
 }
 
 impl Processes {
@@ -44,12 +44,17 @@ impl Processes {
         Some(p)
     }
 
-    /// Where a cgroup is, for the processes that come.
+    /// Where a cgroup is, for the processes that come. One that is told again has got the names that were still looked for:
+    /// its processes have them from their next socket on.
     pub fn cgroup(&mut self, fact: &fact::Cgroup) {
         if self.cgroups.len() >= fact::Cgroup::REMEMBERED {
             self.cgroups.clear();
         }
-        self.cgroups.insert(fact.id, fact.path.as_str().into());
+        let cgroup = Cgroup::new(&fact.path, fact.container.as_deref(), fact.pod.as_deref());
+        if self.cgroups.insert(fact.id, Arc::new(cgroup)).is_some() {
+            self.latest = None;
+            self.known.retain(|p| p.cgroup_id != fact.id);
+        }
     }
 
     /// Forget those that no connection refers to.
@@ -59,9 +64,9 @@ impl Processes {
     }
 }
 
-fn process(o: &Owner, cgroup_path: Option<Arc<str>>) -> Process {
-    let &Owner { pid, tid, uid, comm, cgroup, started, .. } = o;
-    Process { pid, tid, uid, comm, cgroup, cgroup_path, started }
+fn process(o: &Owner, cgroup: Option<Arc<Cgroup>>) -> Process {
+    let &Owner { pid, tid, uid, comm, cgroup: cgroup_id, started, .. } = o;
+    Process { pid, tid, uid, comm, cgroup_id, cgroup, started }
 }
 
 fn same(p: &Process, o: &Owner) -> bool {
@@ -70,7 +75,7 @@ fn same(p: &Process, o: &Owner) -> bool {
         && p.started == o.started
         && p.comm == o.comm
         && p.uid == o.uid
-        && p.cgroup == o.cgroup
+        && p.cgroup_id == o.cgroup
 }
 
 fn hash(pid: u32, tid: u32) -> u64 {

@@ -191,7 +191,18 @@ impl Tracker {
         }
         c.inferred.0 |= Inferred::TO;
         let inferred = Inferred(Inferred::TO | if end.is_some() { c.inferred.0 & Inferred::END } else { 0 });
-        let t = Transition { ts, from, to, state_ns: None, kernel: None, errno: 0, end, flags: 0, inferred };
+        let t = Transition {
+            ts,
+            from,
+            to,
+            state_ns: None,
+            kernel: None,
+            errno: 0,
+            end,
+            flags: 0,
+            sequence: None,
+            inferred,
+        };
         out.transition(c, &t);
     }
 }

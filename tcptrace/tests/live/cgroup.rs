@@ -17,13 +17,13 @@ use crate::support::{
 };
 
 /// Where a cgroup2 file system is mounted; if nowhere, a place of our own, for this process only while the test runs.
-struct Mount {
+pub struct Mount {
     path: PathBuf,
     ours: Option<tempfile::TempDir>,
 }
 
 impl Mount {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let list = fs::read_to_string("/proc/self/mountinfo").expect("procfs");
         let found = list.lines().find(|l| l.contains(" / /") && l.contains(" - cgroup2 "));
         if let Some(line) = found {
@@ -32,6 +32,10 @@ impl Mount {
         let dir = tempfile::tempdir().expect("a temporary directory");
         process::run(Command::new("mount").args(["-t", "cgroup2", "none"]).arg(dir.path()));
         Self { path: dir.path().to_owned(), ours: Some(dir) }
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 }
 
@@ -44,13 +48,27 @@ impl Drop for Mount {
 }
 
 /// A cgroup of its own for a test; removed when dropped.
-struct Cgroup(PathBuf);
+pub struct Cgroup(PathBuf);
 
 impl Cgroup {
+    /// Named after this process, too.
     fn new(mount: &Path, name: &str) -> Self {
-        let path = mount.join(format!("{name}-{}", std::process::id()));
+        Self::at(mount.join(format!("{name}-{}", std::process::id())))
+    }
+
+    /// Where nobody else makes one.
+    pub fn at(path: PathBuf) -> Self {
         fs::create_dir(&path).expect("root makes cgroups");
         Self(path)
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// As it is told: below the mount, with a slash in front.
+    pub fn below(&self, mount: &Path) -> String {
+        format!("/{}", self.0.strip_prefix(mount).expect("below").to_str().expect("UTF-8"))
     }
 
     /// `curl URL` in this cgroup and the namespace, to its end.
@@ -74,7 +92,7 @@ fn cgroup_of_the_owner() {
     let (ns, mount) = (Netns::new(), Mount::new());
     let outer = Cgroup::new(&mount.path, "tcptrace test");
     let inner = Cgroup::new(&outer.0, "inner");
-    let expected = format!("/{}", inner.0.strip_prefix(&mount.path).expect("below").to_str().expect("UTF-8"));
+    let expected = inner.below(&mount.path);
     let listener = Sock::listen(&ns, local(7901), 16);
     let tracer = Tracer::start(&[&ns]);
     let accepting = std::thread::scope(|scope| {

@@ -8,6 +8,7 @@ use std::{
     net::{SocketAddr, TcpListener, TcpStream},
     path::PathBuf,
     process::Stdio,
+    time::Duration,
 };
 
 use serde_json::Value;
@@ -129,6 +130,14 @@ fn on_cpu(cpu: usize) {
         let (mut server, _) = listener.accept().expect("a connection");
         drop(client);
         assert_eq!(server.read(&mut [0]).expect("its FIN"), 0);
+    }
+    // What is left has room for none but the smallest records: those of RSTs and of their sockets' ends.
+    for _ in 0..2 {
+        let client = TcpStream::connect(addr).expect("a listener");
+        let (mut server, _) = listener.accept().expect("a connection");
+        rustix::net::sockopt::set_socket_linger(&client, Some(Duration::ZERO)).expect("an open socket");
+        drop(client);
+        server.read(&mut [0]).expect_err("its RST");
     }
 }
 

@@ -14,8 +14,8 @@ use tcptrace::{
 use tcptrace_common::{
     queue::{Listen, ListenerSample, ListenerStats, ListenerTotals, RequestEvent, Window, depth, outcome},
     record::{
-        Accepted, Bound, Child, Closed, Counters, Established, Handshake, Head, MiniSocket, Open, Owned, Owner, Socket,
-        SynAck, TimeWaitEnd, Tuple, flag, kind, option,
+        Accepted, Bound, Child, Closed, Counters, Established, Handshake, Head, MiniSocket, Open, Owned, Owner,
+        Sequence, Socket, SynAck, TimeWaitEnd, Tuple, flag, kind, option,
     },
 };
 use zerocopy::{FromZeros, Immutable, IntoBytes};
@@ -66,7 +66,13 @@ pub fn push(frames: &mut Frames, numbers: &mut Numbers, line: &str) {
             return frames.push_fact(fact::kind::SNAPSHOT, line.ts, &body);
         }
         "CGROUP" => {
-            let body = fact::Cgroup { id: line.number("id"), path: line.pairs["path"].to_owned() };
+            let name = |key: &str| line.pairs.get(key).map(|&name| name.to_owned());
+            let body = fact::Cgroup {
+                id: line.number("id"),
+                path: line.pairs["path"].to_owned(),
+                container: name("container"),
+                pod: name("pod"),
+            };
             return frames.push_fact(fact::kind::CGROUP, line.ts, &body);
         }
         _ => {}
@@ -101,9 +107,20 @@ pub fn push(frames: &mut Frames, numbers: &mut Numbers, line: &str) {
         kind::LISTENER_STATS => &line.stats(head),
         kind::CHILD => &Child { head, tuple: line.tuple(), addr: line.number("addr") },
         kind::ESTABLISHED => &Established { head, tuple: line.tuple(), handshake: line.handshake() },
-        kind::CLOSED => {
-            &Closed { head, counters: line.counters(), lport: line.number("lport") as u16, ..Closed::default() }
-        }
+        kind::CLOSED => &Closed {
+            head,
+            counters: line.counters(),
+            lport: line.number("lport") as u16,
+            snd_una: line.number("snd_una") as u32,
+            ..Closed::default()
+        },
+        kind::SEQUENCE => &Sequence {
+            head,
+            snd_una: line.number("snd_una") as u32,
+            snd_nxt: line.number("snd_nxt") as u32,
+            write_seq: line.number("write_seq") as u32,
+            rcv_nxt: line.number("rcv_nxt") as u32,
+        },
         kind::BOUND => &Bound { head, lport: line.number("lport") as u16, ..Bound::default() },
         kind::ACCEPTED => &Accepted { head, owner: line.owner(), addr: line.number("addr") },
         kind::ACTOR | kind::HOLDER => &Owned { head, owner: line.owner() },
@@ -144,6 +161,7 @@ impl<T: IntoBytes + Immutable> Bytes for T {
 fn kind_number(word: &str) -> (u8, bool) {
     match word {
         "STATE" => (kind::STATE, true),
+        "SEQUENCE" => (kind::SEQUENCE, true),
         "OPEN" => (kind::OPEN, true),
         "CHILD" => (kind::CHILD, true),
         "ESTABLISHED" => (kind::ESTABLISHED, true),
@@ -362,6 +380,14 @@ impl<'a> Line<'a> {
             isn_local: self.number("isn") as u32,
             isn_remote: self.number("peer_isn") as u32,
             retrans: self.number("retrans") as u32,
+            snd_mss: self.number("mss") as u32,
+            adv_mss: self.number("adv_mss") as u16,
+            wscale_snd: self.number("wscale_snd") as u8,
+            wscale_rcv: self.number("wscale_rcv") as u8,
+            options: self
+                .pairs
+                .get("options")
+                .map_or(0, |list| list.split(',').fold(0, |bits, o| bits | option_bit(o))),
             addr: self.number("addr"),
             ..Handshake::default()
         }
@@ -370,12 +396,27 @@ impl<'a> Line<'a> {
     fn counters(&self) -> Counters {
         Counters {
             bytes_sent: self.number("sent"),
+            bytes_acked: self.number("acked"),
+            bytes_received: self.number("received"),
+            segs_out: self.number("segs_out") as u32,
+            retrans: self.number("retrans") as u32,
             unread: self.number("unread") as u32,
             unsent: self.number("unsent") as u32,
             packets_out: self.number("packets_out") as u32,
             options: if self.has("user_timeout") { option::USER_TIMEOUT } else { 0 },
             ..Counters::default()
         }
+    }
+}
+
+fn option_bit(name: &str) -> u16 {
+    match name {
+        "sack" => option::SACK,
+        "timestamps" => option::TIMESTAMPS,
+        "wscale" => option::WSCALE,
+        "ecn" => option::ECN,
+        "tfo" => option::TFO,
+        other => panic!("{other:?} is no option"),
     }
 }
 

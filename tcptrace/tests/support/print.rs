@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use tcptrace::model::{
-    CloseSegments, Connection, DROPPED, Depth, Final, Found, Inferred, Listening, Mini, NetnsCounters, Observer,
-    Patterns, Process, Remnant, Request, Residual, Transition, comm_str,
+    CloseSegments, Connection, Container, DROPPED, Depth, Final, Found, Inferred, Listening, Mini, NetnsCounters,
+    Observer, Patterns, Process, Remnant, Request, Residual, Transition, comm_str,
 };
 use tcptrace_common::record::Tuple;
 
@@ -272,8 +272,17 @@ fn owners(line: &mut String, c: &Connection) {
     let name = |p: &Process| format!("{}/{}", p.pid, String::from_utf8_lossy(comm_str(&p.comm)));
     if let Some(p) = &c.owner {
         write!(line, " owner={}", name(p)).unwrap();
-        if let Some(path) = &p.cgroup_path {
-            write!(line, " cgroup={path}").unwrap();
+        if let Some(cgroup) = &p.cgroup {
+            write!(line, " cgroup={}", cgroup.path).unwrap();
+            for (name, text) in [
+                ("container", cgroup.container.as_ref().map(Container::label)),
+                ("pod", cgroup.pod.as_deref()),
+                ("unit", cgroup.unit.as_deref()),
+            ] {
+                if let Some(text) = text {
+                    write!(line, " {name}={text}").unwrap();
+                }
+            }
         }
     }
     if c.fd >= 0 {

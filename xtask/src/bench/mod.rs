@@ -58,7 +58,7 @@ pub struct Options {
     #[arg(long, default_value_t = 40_000)]
     connections: u32,
     /// SYNs of a flood, from two threads. Few enough to be sent before the first SYN-ACK is sent again, a second later.
-    #[arg(long, default_value_t = 60_000)]
+    #[arg(long, default_value_t = 200_000)]
     syns: u32,
     /// Only these subjects (and nothing attached), by their names in the tables.
     #[arg(long, value_delimiter = ',')]

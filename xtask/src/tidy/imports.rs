@@ -4,18 +4,22 @@ use std::path::{Component, Path};
 
 /// Module → modules that it may import. What is not listed is forbidden: data flows one way,
 /// model ← decode ← tracker ← detect ← sink, and only the pipeline and the command line know both ends.
-const MAY_IMPORT: [(&str, &[&str]); 13] = [
+const MAY_IMPORT: [(&str, &[&str]); 16] = [
+    ("wrap", &[]),
     ("error", &["kernel"]),
     ("frame", &["error"]),
     ("model", &["frame"]),
     ("decode", &["error", "frame", "model"]),
     ("tracker", &["decode", "frame", "model"]),
     ("detect", &["decode", "frame", "model", "tracker"]),
-    ("sink", &["decode", "detect", "error", "frame", "model", "tracker"]),
+    ("group", &["model"]),
+    // What the pages say, and the kernel's settings that they name.
+    ("explain", &["kernel", "model", "wrap"]),
+    ("sink", &["decode", "detect", "error", "explain", "frame", "group", "model", "tracker"]),
     // In front of a sink: passes on what is wanted.
     ("filter", &["decode", "error", "frame", "model", "sink", "tracker"]),
     ("recording", &["error", "frame"]),
-    ("kernel", &["error", "filter", "frame", "model"]),
+    ("kernel", &["error", "filter", "frame", "model", "wrap"]),
     ("source", &["decode", "error", "filter", "frame", "kernel", "model", "recording"]),
     ("pipeline", ANY),
     ("cli", ANY),

@@ -36,7 +36,7 @@ const PROGRAMS: [&str; 14] = [
 /// Preloaded by `stdbuf`.
 const STDBUF: [&str; 2] = ["/usr/libexec/coreutils/libstdbuf.so", "/usr/lib/coreutils/libstdbuf.so"];
 /// Directories that something expects. A merged /usr, as Debian has it.
-const DIRECTORIES: [&str; 14] = [
+const DIRECTORIES: [&str; 15] = [
     "dev",
     "etc",
     "modules",
@@ -51,6 +51,7 @@ const DIRECTORIES: [&str; 14] = [
     "usr/sbin",
     "var",
     "var/empty",
+    "var/lib",
 ];
 const LINKS: [(&str, &str); 4] = [("bin", "usr/bin"), ("sbin", "usr/sbin"), ("lib", "usr/lib"), ("lib64", "usr/lib64")];
 const CONFIGURATION: [(&str, &str); 5] = [

@@ -62,25 +62,16 @@ const THREADS: usize = 3;
 /// Tests that rest on hooks of which there are several kinds: on who accepted a connection, on requests, on queues. They run with every
 /// tier; all others rest on tracepoints, whatever the tier, and run with the one that adds nothing to these.
 const TIER_TESTS: &str = "process:: accept tfo trap2 trap5 quick_normal quick_ipv6 flood:: queues_";
-/// Show in two or three minutes that all programs load on a kernel, and that they tell of connections, requests and queues.
-const QUICKEST: &str = "quick_ queues_handshake";
+/// Half of all tests, by the time that they take: in one guest these, in another one all others, so that no CPU has nothing to do in the
+/// end.
+const HALF: [&str; 3] = ["close::", "open::", "queues_"];
 
-/// Which tests to run.
-#[derive(Clone, Copy)]
-pub enum Tests<'a> {
-    /// With each tier those that rest on it.
-    All,
-    /// The quickest, with every tier.
-    Quickest,
-    /// Those whose names contain one of these; with the tiers of `TCPTRACE_TEST_TIER`.
-    Named(&'a [String]),
-}
-
-/// Run live tests on the kernel called `name`, or on all; counts of everything.
+/// Run live tests on the kernel called `name`, or on all; counts of everything. `tests`: those whose names contain one of these, with the
+/// tiers of `TCPTRACE_TEST_TIER`; empty: all, with each tier those that rest on it.
 ///
 /// # Errors
 /// What is needed cannot be installed, built or fetched. A guest's failure is counted.
-pub fn run(name: Option<&str>, tests: Tests<'_>) -> Result<Counts> {
+pub fn run(name: Option<&str>, tests: &[String]) -> Result<Counts> {
     let kernels = kernels::chosen(name)?;
     apt::ensure(&PACKAGES)?;
     let cache = sh::target_dir()?.join("vm");
@@ -178,27 +169,29 @@ struct Run {
 }
 
 /// What a kernel is tested with, the longest first.
-fn runs(expect: Expect, tcptrace: &Path, tests: Tests<'_>) -> Vec<Run> {
+fn runs(expect: Expect, tcptrace: &Path, tests: &[String]) -> Vec<Run> {
     if expect == Expect::Refused {
         return vec![Run { name: REFUSAL.to_owned(), command: format!("{} trace", tcptrace.display()) }];
     }
     let settings =
         format!("TCPTRACE_TEST_SLOWNESS={SLOWNESS} TCPTRACE_TEST_CONNECTIONS={CONNECTIONS} TCPTRACE_TEST_SYNS={SYNS}");
-    let run = |tier: &str, tests: &str| Run {
-        name: tier.to_owned(),
+    let run = |name: &str, tier: &str, tests: &str| Run {
+        name: name.to_owned(),
         command: format!(
             "env {settings} TCPTRACE_TEST_TIER={tier} TCPTRACE_TEST_TIERS=fentry,kprobe,tracepoint {} --test-threads {THREADS} {tests}",
             image::TESTS
         ),
     };
-    match tests {
-        Tests::All => vec![run("tracepoint", ""), run("auto", TIER_TESTS), run("kprobe", TIER_TESTS)],
-        Tests::Quickest => ["auto", "kprobe", "tracepoint"].map(|tier| run(tier, QUICKEST)).into(),
-        Tests::Named(names) => {
-            let tiers = env::var("TCPTRACE_TEST_TIER").unwrap_or_else(|_| "auto".to_owned());
-            tiers.split(',').map(|tier| run(tier, &names.join(" "))).collect()
-        }
+    if tests.is_empty() {
+        return vec![
+            run("tracepoint-1", "tracepoint", &HALF.join(" ")),
+            run("tracepoint-2", "tracepoint", &format!("--skip {}", HALF.join(" --skip "))),
+            run("auto", "auto", TIER_TESTS),
+            run("kprobe", "kprobe", TIER_TESTS),
+        ];
     }
+    let tiers = env::var("TCPTRACE_TEST_TIER").unwrap_or_else(|_| "auto".to_owned());
+    tiers.split(',').map(|tier| run(tier, tier, &tests.join(" "))).collect()
 }
 
 /// What `/init` does. What `doctor` says goes to the console's file, for whoever looks into a failure.
@@ -246,8 +239,7 @@ fn binaries() -> Result<Binaries> {
 /// # Errors
 /// As [`run`].
 pub fn task(name: Option<&str>, names: &[String]) -> Result<bool> {
-    let tests = if names.is_empty() { Tests::All } else { Tests::Named(names) };
-    let Counts { passed, failed, skipped, .. } = run(name, tests)?;
+    let Counts { passed, failed, skipped, .. } = run(name, names)?;
     println!("{passed} passed, {failed} failed, {skipped} skipped");
     Ok(failed == 0)
 }
@@ -258,16 +250,19 @@ mod tests {
 
     #[test]
     fn a_plan_reports_its_run() {
-        let runs = runs(Expect::Works, Path::new("/t"), Tests::All);
+        let runs = runs(Expect::Works, Path::new("/t"), &[]);
         let names: Vec<&str> = runs.iter().map(|run| run.name.as_str()).collect();
-        assert_eq!(names, ["tracepoint", "auto", "kprobe"]);
-        let plan = plan(&runs[2], Path::new("/t"));
+        assert_eq!(names, ["tracepoint-1", "tracepoint-2", "auto", "kprobe"]);
+        let half = |run: &Run| run.command.split_once("--test-threads 3 ").expect("tests").1.to_owned();
+        assert_eq!(
+            [half(&runs[0]), half(&runs[1])],
+            ["close:: open:: queues_", "--skip close:: --skip open:: --skip queues_"],
+            "each once"
+        );
+        let plan = plan(&runs[3], Path::new("/t"));
         assert!(plan.contains("\necho 'vm: begin kprobe'\n"), "{plan}");
         assert!(plan.contains("\necho \"vm: end kprobe $?\"\n"), "{plan}");
-        assert_eq!(super::runs(Expect::Works, Path::new("/t"), Tests::Named(&["close".to_owned()])).len(), 1);
-        let quickest = super::runs(Expect::Works, Path::new("/t"), Tests::Quickest);
-        assert_eq!(quickest.len(), 3);
-        assert!(quickest.iter().all(|run| run.command.ends_with(QUICKEST)));
-        assert_eq!(super::runs(Expect::Refused, Path::new("/t"), Tests::All)[0].command, "/t trace");
+        assert_eq!(super::runs(Expect::Works, Path::new("/t"), &["close".to_owned()]).len(), 1);
+        assert_eq!(super::runs(Expect::Refused, Path::new("/t"), &[])[0].command, "/t trace");
     }
 }

@@ -10,13 +10,14 @@ const HEADER: u32 = 24;
 
 impl Btf {
     /// Raw BTF that has the functions and typedefs of these names in their places, without what they are made of; in the place of
-    /// any other type there is a forward declaration without a name.
+    /// any type before them there is a forward declaration without a name.
     ///
     /// # Errors
     /// [`Error::Malformed`].
     pub fn extract(&self, names: &HashSet<String>) -> Result<Vec<u8>, Error> {
         let mut types = Vec::with_capacity(12 * self.types.len());
         let mut strings = vec![0];
+        let mut end = 0;
         for &at in &self.types[1..] {
             let (kind, _) = self.info(at)?;
             let name = match kind {
@@ -32,7 +33,11 @@ impl Btf {
             for word in [at, kind << 24, 0] {
                 types.extend(word.to_le_bytes());
             }
+            if kept {
+                end = types.len();
+            }
         }
+        types.truncate(end);
         let (length, strings_length) = (types.len() as u32, strings.len() as u32);
         let header = [0x0001_eb9f, HEADER, 0, length, length, strings_length];
         let mut bytes: Vec<u8> = header.into_iter().flat_map(u32::to_le_bytes).collect();

@@ -7,6 +7,8 @@ use super::{Btf, Error, kind};
 /// Arguments and result of a function.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Prototype {
+    /// Number of the function's type, or of the tracepoint's.
+    pub number: u32,
     /// By position.
     pub args: Vec<Type>,
     /// [`Type::Void`] when it returns nothing.
@@ -55,13 +57,13 @@ impl Btf {
 
     fn prototypes(&self, names: &[&str], wanted: u32) -> Result<HashMap<String, Prototype>, Error> {
         let mut found = HashMap::new();
-        for &at in &self.types[1..] {
+        for (number, &at) in (1..).zip(&self.types[1..]) {
             if self.info(at)?.0 != wanted {
                 continue;
             }
             let name = self.name(self.word(at)?)?;
             let Some(name) = names.iter().find(|n| n.as_bytes() == name) else { continue };
-            if let Some(prototype) = self.prototype(self.word(at + 8)?)? {
+            if let Some(prototype) = self.prototype(number, self.word(at + 8)?)? {
                 found.entry((*name).to_owned()).or_insert(prototype);
             }
         }
@@ -69,7 +71,7 @@ impl Btf {
     }
 
     /// Of a function type, or of a pointer to one.
-    fn prototype(&self, ty: u32) -> Result<Option<Prototype>, Error> {
+    fn prototype(&self, number: u32, ty: u32) -> Result<Option<Prototype>, Error> {
         let mut ty = self.strip(ty)?;
         if self.kind(ty)? == kind::PTR {
             ty = self.strip(self.word(self.at(ty)? + 8)?)?;
@@ -80,7 +82,7 @@ impl Btf {
         let at = self.at(ty)?;
         let (_, count) = self.info(at)?;
         let args = (0..count).map(|i| self.type_of(self.word(at + 12 + 8 * i + 4)?)).collect::<Result<_, _>>()?;
-        Ok(Some(Prototype { args, returns: self.type_of(self.word(at + 8)?)? }))
+        Ok(Some(Prototype { number, args, returns: self.type_of(self.word(at + 8)?)? }))
     }
 
     fn type_of(&self, ty: u32) -> Result<Type, Error> {

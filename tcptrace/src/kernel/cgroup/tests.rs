@@ -3,7 +3,7 @@
 use tcptrace_common::record::{Head, Owner};
 use zerocopy::IntoBytes as _;
 
-use super::*;
+use super::{super::containers::PATIENCE, *};
 
 #[test]
 fn the_mount_is_found_wherever_it_is() {
@@ -43,7 +43,7 @@ fn a_path_comes_before_the_record_and_once() {
     let inner = dir.path().join("system.slice/nginx.service");
     fs::create_dir_all(&inner).unwrap();
     let ids = [dir.path(), &inner].map(|p| fs::metadata(p).unwrap().ino());
-    let mut cgroups = Cgroups::at(Some(dir.path().to_owned()));
+    let mut cgroups = Cgroups::at(Some(dir.path().to_owned()), PATIENCE);
     // A plain file system has no such handles: this is the walk.
     cgroups.mount.as_mut().unwrap().handles = false;
     let mut frames = Frames::default();
@@ -57,6 +57,6 @@ fn a_path_comes_before_the_record_and_once() {
     assert_eq!(kinds(&frames, &ids), told);
     cgroups.tell(&mut frames, 0);
     assert_eq!(kinds(&frames, &ids), told, "told already, and what is gone stays gone");
-    Cgroups::at(None).tell(&mut frames, 0);
+    Cgroups::at(None, PATIENCE).tell(&mut frames, 0);
     assert_eq!(kinds(&frames, &ids), told, "nothing mounted, nothing to tell");
 }

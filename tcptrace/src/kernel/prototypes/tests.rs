@@ -9,7 +9,7 @@ fn to(name: &str) -> Type {
 
 /// This kernel's view of `name`: `args`, and what it returns.
 fn kernel(name: &str, args: &[Type], returns: Type) -> Prototypes {
-    let prototype = Prototype { args: args.to_vec(), returns };
+    let prototype = Prototype { number: 1, args: args.to_vec(), returns };
     let one = HashMap::from([(name.to_owned(), prototype)]);
     Prototypes { functions: one.clone(), tracepoints: one }
 }

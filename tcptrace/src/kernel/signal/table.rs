@@ -23,6 +23,8 @@ pub(super) struct Wanted {
     pub counters: Option<&'static str>,
     /// Only `queues` wants it.
     pub audit: bool,
+    /// Only a trace of processes with all that descend from them wants it.
+    pub descendants: bool,
 }
 
 /// What a candidate rests on besides its hooks.
@@ -130,6 +132,7 @@ const fn connection(name: &'static str, listeners: bool, candidates: &'static [C
         exact_by_tracepoint: true,
         counters: None,
         audit: false,
+        descendants: false,
         rides_on: None,
     }
 }
@@ -144,6 +147,7 @@ const fn queue(name: &'static str, counters: Option<&'static str>, candidates: &
         exact_by_tracepoint: false,
         counters,
         audit: false,
+        descendants: false,
         rides_on: None,
     }
 }
@@ -161,6 +165,15 @@ const fn riding(wanted: Wanted, on: &'static str) -> Wanted {
 /// Everything that tracing connections needs, in the order of attachment: what makes timelines comes last, so that nothing
 /// that belongs to a transition is missed once transitions are seen.
 pub(super) const CONNECTIONS: &[Wanted] = &[
+    Wanted {
+        descendants: true,
+        required: true,
+        ..connection(
+            "fork",
+            true,
+            &[core(Tier::Tracepoint, &[pair!(tp("sched_process_fork", "sched_process_fork"), FORK)])],
+        )
+    },
     connection(
         "accept",
         true,
@@ -215,6 +228,7 @@ pub(super) const CONNECTIONS: &[Wanted] = &[
         exact_by_tracepoint: true,
         counters: None,
         audit: false,
+        descendants: false,
         rides_on: None,
     },
 ];

@@ -38,6 +38,10 @@ impl Observer for Notes {
 }
 
 impl Sink for Notes {
+    fn groups(&mut self, ts: u64, elapsed_us: u64, groups: &Groups, last: bool) {
+        let counts: Vec<_> = groups.sorted().iter().map(|(_, group)| group.count).collect();
+        self.0.push(format!("{ts} {elapsed_us} {counts:?} {last}"));
+    }
     fn clock(&mut self, _: i64) {}
     fn start(&mut self, _: u64, _: &fact::Start, _: &[(String, String)]) {}
     fn loss(&mut self, _: u64, _: &fact::Loss) {}
@@ -149,6 +153,43 @@ fn a_count_ends_the_output() {
 fn filters_of_a_recording_and_of_the_command_line_are_both_met() {
     let mut gate = Gate::new(Notes::default(), Records::Connections, filter(&[("pid", "5")]), None);
     gate.set_recorded(filter(&[("port", "81")]));
+    accepted(&mut gate, 1, Some(5));
+    assert!(gate.sink.0.is_empty());
+}
+
+#[test]
+fn groups_take_the_place_of_connections() {
+    let mut gate = Gate::new(Notes::default(), Records::Connections, filter(&[("pid", "5")]), None);
+    gate.groups = Some(Groups::new(vec!["comm".parse().expect("a key")]));
+    gate.requests = true;
+    for pid in [Some(5), Some(6), None, Some(5)] {
+        accepted(&mut gate, 1, pid);
+    }
+    gate.request(&fixture::request(crate::model::Outcome::SynAckTimeout));
+    gate.time_wait(&fixture::remnant());
+    gate.tell_groups(7, 8, true);
+    assert_eq!(gate.sink.0, ["7 8 [2] true"]);
+    assert_eq!((gate.counts.connections, gate.counts.printed), (2, 2), "--count counts them");
+}
+
+#[test]
+fn outcomes_are_asked_of_connections_alone() {
+    let asked = || filter(&[("failed", "true")]);
+    let mut gate = Gate::new(Notes::default(), Records::Connections, asked(), None);
+    accepted(&mut gate, 1, Some(5));
+    gate.time_wait(&fixture::remnant());
+    assert!(gate.sink.0.is_empty(), "it ended by FINs");
+    let c = connection(v4([127, 0, 0, 1], 80, [127, 0, 0, 1], 5000));
+    gate.connection(&c, &Final { end: Some(crate::model::End::Refused), ..fixture::fin() });
+    assert_eq!(gate.sink.0, ["7 over"]);
+    // `trace --from` of a recording that was made with it.
+    let mut gate = Gate::new(Notes::default(), Records::Transitions, Filter::default(), None);
+    gate.set_recorded(asked());
+    assert_eq!(gate.options(), [], "it is not said to be applied");
+    accepted(&mut gate, 1, Some(5));
+    assert_eq!(gate.sink.0.len(), 3);
+    let mut gate = Gate::new(Notes::default(), Records::Connections, Filter::default(), None);
+    gate.set_recorded(asked());
     accepted(&mut gate, 1, Some(5));
     assert!(gate.sink.0.is_empty());
 }

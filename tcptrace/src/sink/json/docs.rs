@@ -3,22 +3,26 @@
 use std::fmt::Write;
 
 use super::{
+    ExplainObject,
+    groups::GroupObject,
     object::{Doc, Kind, Reference},
     objects::{ConnectionObject, LossObject, SocketObject, StartObject, SummaryObject, TransitionObject},
     queues::{ListenerObject, NetnsObject, RequestObject, TimeWaitObject},
 };
 
-const OBJECTS: [&Reference; 10] = [
+const OBJECTS: [&Reference; 12] = [
     &StartObject::REFERENCE,
     &SocketObject::REFERENCE,
     &RequestObject::REFERENCE,
     &TransitionObject::REFERENCE,
     &ConnectionObject::REFERENCE,
     &TimeWaitObject::REFERENCE,
+    &GroupObject::REFERENCE,
     &NetnsObject::REFERENCE,
     &ListenerObject::REFERENCE,
     &LossObject::REFERENCE,
     &SummaryObject::REFERENCE,
+    &ExplainObject::REFERENCE,
 ];
 
 const INTRODUCTION: &str = "\

@@ -80,7 +80,7 @@ macro_rules! integers {
         }
     )*};
 }
-integers!(u8 u16 u32 u64 i32);
+integers!(u8 u16 u32 u64 i32 i64);
 
 impl Value for bool {
     const JSON: &'static str = "boolean";
@@ -380,7 +380,13 @@ impl Value for Concluded<'_> {
         for name in ["pid", "tid", "comm", "uid"] {
             list.name(owner.is_some(), name);
         }
-        list.name(owner.is_some_and(|o| o.cgroup_path.is_some()), "cgroup");
+        let cgroup = owner.and_then(|o| o.cgroup.as_deref());
+        let container = cgroup.and_then(|c| c.container.as_ref());
+        list.name(cgroup.is_some(), "cgroup");
+        list.name(container.is_some(), "container");
+        list.name(container.is_some_and(|c| c.name.is_some()), "container_id");
+        list.name(cgroup.is_some_and(|c| c.pod.is_some()), "pod");
+        list.name(cgroup.is_some_and(|c| c.unit.is_some()), "unit");
         list.name(has(Inferred::FROM), from);
         list.name(has(Inferred::TO) && !(from == to && has(Inferred::FROM)), to);
         list.name(has(Inferred::END), "end");

@@ -6,11 +6,18 @@ use super::{Output, Sink, Summary};
 use crate::{
     error::Result,
     frame::fact,
-    model::{Connection, Final, Found, Listening, Mini, NetnsCounters, Observer, Remnant, Request, State, Transition},
+    group::Groups,
+    model::{
+        Connection, Final, Found, Listening, Mini, NetnsCounters, Observer, Remnant, Request, State, Transition,
+        ladder::{Ladder, Side, Step},
+    },
 };
 
 mod docs;
 pub mod encode;
+mod explain;
+pub mod groups;
+pub mod ladder;
 pub mod object;
 pub mod objects;
 pub mod queues;
@@ -19,6 +26,9 @@ mod tests;
 
 pub use docs::events_markdown;
 use encode::Encoder;
+pub use explain::ExplainObject;
+use groups::GroupObject;
+use ladder::Steps;
 use objects::{ConnectionObject, LossObject, SocketObject, StartObject, SummaryObject, TransitionObject};
 use queues::{ListenerObject, NetnsObject, RequestObject, TimeWaitObject};
 
@@ -38,6 +48,16 @@ impl<W: Write> Json<W> {
     /// What was written to, for tests.
     pub fn into_inner(self) -> W {
         self.out.into_inner()
+    }
+}
+
+impl<W: Write> Json<W> {
+    /// A connection with its side of a ladder.
+    fn rungs(&mut self, side: &Side, steps: &[Step]) {
+        let (c, f) = (&side.connection, &side.last);
+        let steps = Steps { steps, start_ns: c.start_ns };
+        ConnectionObject::new(c, f).with_ladder(steps).encode(f.ts, &mut self.out.buffer, &mut self.encoder);
+        self.out.line();
     }
 }
 
@@ -102,6 +122,22 @@ impl<W: Write> Sink for Json<W> {
     fn loss(&mut self, ts: u64, loss: &fact::Loss) {
         LossObject::new(loss).encode(ts, &mut self.out.buffer, &mut self.encoder);
         self.out.line();
+    }
+
+    fn groups(&mut self, ts: u64, elapsed_us: u64, groups: &Groups, last: bool) {
+        if last {
+            for group in GroupObject::all(elapsed_us, groups) {
+                group.encode(ts, &mut self.out.buffer, &mut self.encoder);
+                self.out.line();
+            }
+        }
+    }
+
+    fn ladder(&mut self, ladder: &Ladder) {
+        self.rungs(&ladder.left, &ladder.steps);
+        if let Some(right) = &ladder.right {
+            self.rungs(right, &ladder.mirrored().collect::<Vec<_>>());
+        }
     }
 
     fn summary(&mut self, ts: u64, summary: &Summary) {

@@ -1,15 +1,18 @@
 //! The objects, field by field in the order of the JSON, and how each is made from the model.
 
+use tcptrace_common::record::Tuple;
+
 use super::{
     encode::{Actor, Address, Concluded, Family, Hex, Map, Options, States, Text, Texts, When},
+    ladder::Steps,
     object::object,
     queues::Residuals,
 };
 use crate::{
     frame::fact,
     model::{
-        CloseSegments, ClosedBy, Connection, End, Final, Found, Inferred, Mini, Patterns, Payload, Role, Shape, State,
-        Transition, comm_str,
+        CloseSegments, ClosedBy, Connection, End, Final, Found, Inferred, Mini, Patterns, Payload, Process, Role,
+        Shape, State, Transition, comm_str,
     },
     sink::Summary,
 };
@@ -49,6 +52,14 @@ object! {
         uid: Option<u32>,
         /// Owner: cgroup when it opened or accepted the socket, as a path below the mount of the v2 hierarchy; absent if it was gone before it could be looked up.
         cgroup: Option<Text<'a>>,
+        /// Container of that cgroup: its name where the runtime's files tell it, else its id.
+        container: Option<Text<'a>>,
+        /// Id of that container as its runtime has it, where `container` is a name.
+        container_id: Option<Text<'a>>,
+        /// Kubernetes or Podman pod of that container: its name where the runtime's files tell it, else its uid.
+        pod: Option<Text<'a>>,
+        /// systemd unit of that cgroup, the innermost one; a slice is none.
+        unit: Option<Text<'a>>,
         /// Another process that acted on the socket (`ss -K`, or one that inherited it): `pid`, `comm`.
         actor: Option<Actor<'a>>,
         /// `true` if the socket existed when the trace began.
@@ -70,51 +81,54 @@ impl<'a> Socket<'a> {
         let address = |bytes: &'a [u8; 16], zero_is_known: bool| {
             (zero_is_known || *bytes != [0; 16]).then_some(Address(t.family, bytes))
         };
-        let owner = c.owner.as_deref();
         Self {
-            id: c.id,
             sock: some(c.cookie).map(Hex),
             inode: some(c.inode),
             fd: (c.fd >= 0).then_some(c.fd),
-            netns: some(t.netns),
-            family: Family(t.family),
             // A listener on every address has none.
             laddr: address(&t.laddr, listener),
-            lport: some(t.lport),
             raddr: address(&t.raddr, false),
-            rport: some(t.rport),
             role: c.role,
+            actor: c.actor.as_deref().map(|a| Actor { pid: a.pid, comm: comm_str(&a.comm) }),
+            preexisting: c.preexisting.then_some(true),
+            ..Self::ends(c.id, t, c.owner.as_deref())
+        }
+    }
+
+    /// Something that has ends and an owner, and no socket of its own.
+    #[inline(always)]
+    pub(super) fn ends(id: u64, t: &'a Tuple, owner: Option<&'a Process>) -> Self {
+        let cgroup = owner.and_then(|o| o.cgroup.as_deref());
+        let container = cgroup.and_then(|c| c.container.as_ref());
+        let text = |s: &'a str| Text(s.as_bytes());
+        Self {
+            id,
+            sock: None,
+            inode: None,
+            fd: None,
+            netns: some(t.netns),
+            family: Family(t.family),
+            laddr: Some(Address(t.family, &t.laddr)),
+            lport: some(t.lport),
+            raddr: Some(Address(t.family, &t.raddr)),
+            rport: some(t.rport),
+            role: None,
             pid: owner.map(|o| o.pid),
             tid: owner.and_then(|o| some(o.tid)),
             comm: owner.map(|o| Text(comm_str(&o.comm))),
             uid: owner.map(|o| o.uid),
-            cgroup: owner.and_then(|o| o.cgroup_path.as_deref()).map(|path| Text(path.as_bytes())),
-            actor: c.actor.as_deref().map(|a| Actor { pid: a.pid, comm: comm_str(&a.comm) }),
-            preexisting: c.preexisting.then_some(true),
+            cgroup: cgroup.map(|c| text(&c.path)),
+            container: container.map(|c| text(c.label())),
+            container_id: container.filter(|c| c.name.is_some()).map(|c| text(&c.id)),
+            pod: cgroup.and_then(|c| c.pod.as_deref()).map(text),
+            unit: cgroup.and_then(|c| c.unit.as_deref()).map(text),
+            actor: None,
+            preexisting: None,
         }
     }
 
     pub(super) fn mini(m: &'a Mini, role: Option<Role>) -> Self {
-        Self {
-            id: m.id,
-            sock: some(m.cookie).map(Hex),
-            inode: None,
-            fd: None,
-            netns: some(m.tuple.netns),
-            family: Family(m.tuple.family),
-            laddr: Some(Address(m.tuple.family, &m.tuple.laddr)),
-            lport: some(m.tuple.lport),
-            raddr: Some(Address(m.tuple.family, &m.tuple.raddr)),
-            rport: some(m.tuple.rport),
-            role,
-            pid: None,
-            tid: None,
-            comm: None,
-            uid: None,
-            cgroup: None,
-            actor: None,
-            preexisting: Some(true),
-        }
+        Self { sock: some(m.cookie).map(Hex), role, preexisting: Some(true), ..Self::ends(m.id, &m.tuple, None) }
     }
 }
 
@@ -310,6 +324,8 @@ object! {
         errno: Option<u8>,
         /// Of `simultaneous_open`, `simultaneous_close`, `self_connect`, `half_close`, `orphan`.
         patterns: Patterns,
+        /// With `--ladder`: the segments of handshake and teardown, and what they led to. `torn` (what came before is not known: `preexisting`, `lost`), `at_us` and `peer_at_us` (microseconds from `start`: when this end and, if it is on this host, the other sent or received it), `direction` (`out`, `in`; absent if no segment led to the state), `flags`, `seq` (of the SYN, of the FIN itself, else of the segment), `ack`, `again` (sent before), `behind` (a FIN: so many unsent bytes were before it), `sent_again` (so many times, when is not known), `state` and `peer_state` afterwards, `inferred` (of `segment`, `state`, `peer_state`).
+        ladder: Option<Steps<'a>>,
         /// Names of fields that were concluded and not seen.
         inferred: Concluded<'a>,
     }
@@ -334,7 +350,7 @@ impl<'a> ConnectionObject<'a> {
         Self {
             socket: Socket::new(c),
             start: (!c.preexisting).then_some(When(c.start_ns)),
-            duration_us: (!c.preexisting && !f.late).then_some(elapsed / 1000),
+            duration_us: f.lasted_ns(c).map(|ns| ns / 1000),
             states: States { timeline: &c.states, end_ns: (f.end == Some(End::Open)).then_some(elapsed) },
             handshake_us: f.handshake_ns.map(|ns| ns / 1000),
             accept_wait_us: f.accept_wait_ns.map(|ns| ns / 1000),
@@ -351,7 +367,7 @@ impl<'a> ConnectionObject<'a> {
             retrans: n.map(|n| n.retrans),
             syn_retrans: f.syn_retrans,
             synack_retrans: (c.role == Some(Role::Server)).then_some(c.synack_retrans),
-            srtt_us: n.map(|n| n.srtt_us).and_then(some).or(h.map(|h| h.srtt_us).and_then(some)),
+            srtt_us: f.srtt_us(c),
             min_rtt_us: n.map(|n| n.min_rtt_us).or(h.map(|h| h.min_rtt_us)).filter(|&us| us != NO_RTT),
             snd_mss: n.map(|n| n.snd_mss).or(h.map(|h| h.snd_mss)).and_then(some),
             adv_mss: h.map(|h| h.adv_mss).and_then(some),
@@ -364,8 +380,13 @@ impl<'a> ConnectionObject<'a> {
             close_segments: f.close_segments,
             errno: some(f.errno),
             patterns: c.patterns,
+            ladder: None,
             inferred: Concluded { bits: c.inferred, owner: c.owner.as_deref(), states: ["states"; 2] },
         }
+    }
+
+    pub(super) fn with_ladder(self, steps: Steps<'a>) -> Self {
+        Self { ladder: Some(steps), ..self }
     }
 }
 

@@ -1,13 +1,13 @@
 //! The objects about listeners' queues, half-open requests and TIME_WAIT remnants.
 
 use super::{
-    encode::{Address, Endpoint, Family, Hex, Inner, Out, Text, Value},
+    encode::{Endpoint, Hex, Inner, Out, Text, Value},
     object::object,
     objects::{Socket, some},
 };
 use crate::model::{
     Connection, DROPPED, Depth, Detail, Dropped, Inferred, Left, LimitedBy, Listening, Mini, NetnsCounters, Outcome,
-    Process, Remnant, Request, Residual, Role, State, Waits, comm_str,
+    Remnant, Request, Residual, Role, State, Waits,
 };
 
 object! {
@@ -68,7 +68,7 @@ impl<'a> RequestObject<'a> {
                 sock: some(r.child).map(Hex),
                 role: Some(Role::Server),
                 preexisting: r.preexisting.then_some(true),
-                ..ends(r.id, t, r.owner.as_deref())
+                ..Socket::ends(r.id, t, r.owner.as_deref())
             },
             peer: Some(Endpoint(t.family, &t.raddr, t.rport)),
             listener: some(r.listener).map(Hex),
@@ -82,29 +82,6 @@ impl<'a> RequestObject<'a> {
             accept_queue: r.accept_queue.map(|len| depth(len, None)),
             inferred: Names(if r.inferred.0 & Inferred::START != 0 { &["age_us"] } else { &[] }),
         }
-    }
-}
-
-fn ends<'a>(id: u64, t: &'a tcptrace_common::record::Tuple, owner: Option<&'a Process>) -> Socket<'a> {
-    Socket {
-        id,
-        sock: None,
-        inode: None,
-        fd: None,
-        netns: some(t.netns),
-        family: Family(t.family),
-        laddr: Some(Address(t.family, &t.laddr)),
-        lport: some(t.lport),
-        raddr: Some(Address(t.family, &t.raddr)),
-        rport: some(t.rport),
-        role: None,
-        pid: owner.map(|o| o.pid),
-        tid: owner.and_then(|o| some(o.tid)),
-        comm: owner.map(|o| Text(comm_str(&o.comm))),
-        uid: owner.map(|o| o.uid),
-        cgroup: owner.and_then(|o| o.cgroup_path.as_deref()).map(|path| Text(path.as_bytes())),
-        actor: None,
-        preexisting: None,
     }
 }
 
@@ -127,7 +104,7 @@ impl<'a> TimeWaitObject<'a> {
         let socket = Socket {
             sock: some(r.cookie).map(Hex),
             preexisting: r.preexisting.then_some(true),
-            ..ends(r.id, &r.tuple, r.owner.as_deref())
+            ..Socket::ends(r.id, &r.tuple, r.owner.as_deref())
         };
         Self { socket, state: r.state, us: r.ns.map(|ns| ns / 1000), how: r.how }
     }
@@ -319,9 +296,9 @@ impl Value for Counters<'_> {
     }
 }
 
-/// Names of fields.
+/// Names of fields, or other texts.
 #[derive(Clone, Copy, Debug)]
-pub struct Names<'a>(&'a [&'static str]);
+pub struct Names<'a>(pub &'a [&'static str]);
 
 impl Value for Names<'_> {
     const JSON: &'static str = "array of strings";

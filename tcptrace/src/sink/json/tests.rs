@@ -1,10 +1,13 @@
 //! Every object, word for word; the event reference; the cost of an object.
 
+use std::sync::Arc;
+
 use super::*;
 use crate::{
+    group::Key,
     model::{
-        ClosedBy, Depth, Detail, End, Entry, Inferred, LimitedBy, Outcome, Patterns, Process, Residual, Role, Timeline,
-        Waits,
+        Cgroup, ClosedBy, Depth, Detail, End, Entry, Inferred, LimitedBy, Outcome, Patterns, Process, Residual, Role,
+        Timeline, Waits,
         fixture::{self, MS, OFFSET},
     },
     sink::output::Reader,
@@ -65,13 +68,26 @@ fn transitions() {
 #[test]
 fn the_cgroup_is_the_owners_and_as_certain_as_it_is() {
     let mut c = fixture::client();
-    let owner = c.owner.take().map(|p| Process { cgroup_path: Some("/a\n\"b".into()), ..(*p).clone() });
-    c.owner = owner.map(Into::into);
     c.inferred = Inferred(Inferred::OWNER);
-    let t = fixture::transition(112 * MS, State::SynSent, State::Established, None);
-    let line: serde_json::Value = serde_json::from_str(&lines(|j| j.transition(&c, &t))).unwrap();
-    assert_eq!(line["cgroup"], "/a\n\"b");
-    assert_eq!(line["inferred"], serde_json::json!(["pid", "tid", "comm", "uid", "cgroup"]));
+    let mut line = |cgroup| {
+        let owner = c.owner.take().map(|p| Process { cgroup: Some(Arc::new(cgroup)), ..(*p).clone() });
+        c.owner = owner.map(Into::into);
+        let t = fixture::transition(112 * MS, State::SynSent, State::Established, None);
+        serde_json::from_str::<serde_json::Value>(&lines(|j| j.transition(&c, &t))).unwrap()
+    };
+    let plain = line(Cgroup::new("/a\n\"b", None, None));
+    assert_eq!(plain["cgroup"], "/a\n\"b");
+    assert_eq!(plain["inferred"], serde_json::json!(["pid", "tid", "comm", "uid", "cgroup"]));
+    let (id, uid) = ("5".repeat(64), "019c1fe8-0d92-4aa0-b61c-4df58bdde71c");
+    let path = format!("/kubepods/pod{uid}/crio-{id}.scope");
+    let numbers = line(Cgroup::new(&path, None, None));
+    assert_eq!([&numbers["container"], &numbers["pod"]], [id.as_str(), uid]);
+    assert_eq!(numbers["unit"], format!("crio-{id}.scope"));
+    assert!(numbers.get("container_id").is_none(), "once is enough: {numbers}");
+    let names = line(Cgroup::new(&path, Some("nginx"), Some("web-7c5d")));
+    assert_eq!([&names["container"], &names["pod"], &names["container_id"]], ["nginx", "web-7c5d", &id]);
+    let all = ["pid", "tid", "comm", "uid", "cgroup", "container", "container_id", "pod", "unit"];
+    assert_eq!(names["inferred"], serde_json::json!(all));
 }
 
 #[test]
@@ -240,6 +256,22 @@ fn without_a_clock_there_is_no_wall_clock_time() {
     json.summary(2, &Summary::default());
     json.flush(true).expect("a Vec takes everything");
     assert!(json.into_inner().starts_with(br#"{"v":1,"type":"summary","mono_ns":2,"events":0"#));
+}
+
+#[test]
+fn groups() {
+    let mut groups = Groups::with_room(vec![Key::Raddr, Key::Rport, Key::Unit], 1);
+    let mut c = fixture::client();
+    groups.add(&c, &fixture::fin());
+    groups.add(&c, &Final { end: None, ..fixture::fin() });
+    c.tuple.rport = 80;
+    groups
+        .add(&c, &Final { end: Some(End::Refused), counters: None, handshake_ns: None, late: true, ..fixture::fin() });
+    assert_eq!(lines(|j| j.groups(2_000 * MS, 1_500_000, &groups, false)), "", "not before the end");
+    insta::assert_snapshot!(lines(|j| j.groups(2_000 * MS, 1_500_000, &groups, true)), @r#"
+    {"v":1,"type":"group","ts":"2026-11-21T12:03:06.000000000Z","mono_ns":2000000000,"elapsed_us":1500000,"raddr":"93.184.216.34","rport":443,"count":2,"per_second":1.333,"ends":{"fin":1,"unknown":1},"duration_us":{"p50":1225000,"p99":1225000},"handshake_us":{"p50":12000,"p99":12000},"srtt_us":{"p50":12345,"p99":12345},"bytes_sent":2000,"bytes_received":68000}
+    {"v":1,"type":"group","ts":"2026-11-21T12:03:06.000000000Z","mono_ns":2000000000,"elapsed_us":1500000,"other":true,"count":1,"per_second":0.666,"ends":{"refused":1},"srtt_us":{"p50":12000,"p99":12000},"bytes_sent":0,"bytes_received":0}
+    "#);
 }
 
 #[test]

@@ -60,7 +60,8 @@ fn host(out: &mut String, family: u16, addr: &[u8; 16]) {
     }
 }
 
-fn endpoint(out: &mut String, family: u16, addr: &[u8; 16], port: u16) {
+/// `10.0.0.1:443`, `[::1]:443`.
+pub fn endpoint(out: &mut String, family: u16, addr: &[u8; 16], port: u16) {
     host(out, family, addr);
     if port == 0 {
         out.push_str(":?");

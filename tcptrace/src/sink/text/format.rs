@@ -65,6 +65,20 @@ pub fn bytes(out: &mut String, n: u64) {
     three_digits(out, n as u64, 1000, UNITS[name]);
 }
 
+/// Append how many a second `n` in an interval are: `0` `1.5` `120` `12.3k`.
+pub fn rate(s: &mut String, n: Option<u64>, interval_us: u64) {
+    let Some(n) = n else { return s.push('-') };
+    let tenths = n * 10_000_000 / interval_us.max(1);
+    match tenths {
+        0 if n > 0 => write!(s, "<.1"),
+        0..100 if !tenths.is_multiple_of(10) => write!(s, "{}.{}", tenths / 10, tenths % 10),
+        0..100_000 => write!(s, "{}", tenths / 10),
+        100_000..10_000_000 => write!(s, "{}.{}k", tenths / 10_000, tenths / 1000 % 10),
+        _ => write!(s, "{}M", tenths / 10_000_000),
+    }
+    .expect("a String takes everything");
+}
+
 /// Shows moments in one of the modes.
 #[derive(Debug)]
 pub struct Clock {

@@ -13,11 +13,15 @@ use crate::{
     frame::fact,
     model::{
         Connection, End, Final, Inferred, Observer, Outcome, Payload, Remnant, Request, Role, Shape, State, Transition,
+        ladder::Ladder,
     },
 };
 
+mod block;
 mod cells;
 mod format;
+mod groups;
+mod ladder;
 mod queues;
 mod row;
 #[cfg(test)]
@@ -26,6 +30,7 @@ mod why;
 
 use format::Clock;
 pub use format::{TimeMode, bytes, duration};
+pub use groups::GroupsText;
 pub use queues::QueuesText;
 use row::{Column, Cut, Row, Tone};
 
@@ -44,6 +49,8 @@ pub struct Look {
     pub zone: TimeZone,
     /// Begin with column headings.
     pub header: bool,
+    /// Ladders in ASCII: the terminal has nothing else.
+    pub ascii: bool,
 }
 
 impl Look {
@@ -277,7 +284,6 @@ impl<W: Write> Observer for Text<W> {
         self.begin(f.ts, c, &plan);
         let counters = f.counters.as_ref();
         let payload = counters.map(|n| Payload::new(n, Shape::of(c)));
-        let rtt = counters.map_or(0, |n| n.srtt_us).max(c.handshake.map_or(0, |h| h.srtt_us));
         let up = payload.map(|p| p.acked.unwrap_or(p.sent));
         let retrans = counters.map_or(0, |n| n.retrans);
         let row = &mut self.row;
@@ -289,9 +295,9 @@ impl<W: Write> Observer for Text<W> {
                 }
             });
         };
-        time(lasted, Tone::Plain, (!c.preexisting && !f.late).then(|| f.ts.saturating_sub(c.start_ns)));
+        time(lasted, Tone::Plain, f.lasted_ns(c));
         time(shake, Tone::Plain, f.handshake_ns);
-        time(round_trip, Tone::Plain, (rtt > 0).then_some(u64::from(rtt) * 1000));
+        time(round_trip, Tone::Plain, f.srtt_us(c).map(|us| u64::from(us) * 1000));
         for (column, n) in [(sent, up), (received, payload.map(|p| p.received))] {
             row.cell(column, Tone::Plain, |s| {
                 if let Some(n) = n {
@@ -400,6 +406,10 @@ impl<W: Write> Sink for Text<W> {
 
     /// On stderr only.
     fn loss(&mut self, _: u64, _: &fact::Loss) {}
+
+    fn ladder(&mut self, ladder: &Ladder) {
+        self.draw(ladder);
+    }
 
     /// On stderr only.
     fn summary(&mut self, _: u64, _: &Summary) {}

@@ -12,9 +12,11 @@
 use std::{fmt::Write as _, io::Write};
 
 use super::{
-    Look, cells,
-    format::{Clock, duration},
-    row::{Column, Cut, Row, Tone},
+    Look,
+    block::Block,
+    cells,
+    format::{duration, rate},
+    row::{Column, Cut, Tone},
 };
 use crate::{
     error::Result,
@@ -31,43 +33,24 @@ const BAR: usize = 6;
 /// Writes blocks.
 #[derive(Debug)]
 pub struct QueuesText<W> {
-    out: Output<W>,
-    look: Look,
-    clock: Clock,
-    /// Paint over the last block.
-    repaint: bool,
+    block: Block<W>,
     listeners: Vec<(Connection, Listening)>,
     netns: Vec<NetnsCounters>,
-    /// Lines of the last block.
-    painted: usize,
-    row: Row,
-    block: Vec<Vec<u8>>,
 }
 
 impl<W: Write> QueuesText<W> {
     /// Nothing is written before the first interval is over. `repaint`: the output is a terminal that shows the last block only.
     pub fn new(out: Output<W>, look: Look, repaint: bool) -> Self {
-        let clock = Clock::new(look.time, look.zone.clone());
-        Self {
-            out,
-            look,
-            clock,
-            repaint,
-            listeners: Vec::new(),
-            netns: Vec::new(),
-            painted: 0,
-            row: Row::default(),
-            block: Vec::new(),
-        }
+        Self { block: Block::new(out, look, repaint), listeners: Vec::new(), netns: Vec::new() }
     }
 
     /// What was written to, for tests.
     pub fn into_inner(self) -> W {
-        self.out.into_inner()
+        self.block.into_inner()
     }
 
     fn is_wide(&self) -> bool {
-        self.look.width.is_none_or(|width| width >= WIDE)
+        self.block.width() >= WIDE
     }
 
     /// LISTENER PROCESS, both queues, and where there is room SYN/s DONE/s ACC/s and three waits.
@@ -81,56 +64,26 @@ impl<W: Write> QueuesText<W> {
         })
     }
 
-    /// The row that was built becomes a line of the block.
-    fn line(&mut self) {
-        if let Some(width) = self.look.width {
-            self.row.fit(width);
-        }
-        let mut line = Vec::new();
-        self.row.write(&mut line, self.look.color);
-        self.block.push(line);
-        self.row.clear();
-    }
-
-    fn words(&mut self, indent: usize, parts: &[(String, Tone)]) {
-        if parts.is_empty() {
-            return;
-        }
-        let width = self.look.width.unwrap_or(usize::MAX);
-        let mut used = usize::MAX;
-        for (text, tone) in parts {
-            let chars = text.chars().count();
-            if used != usize::MAX && used + 2 + chars > width {
-                self.line();
-                used = usize::MAX;
-            }
-            let at = if used == usize::MAX { indent } else { used + 2 };
-            self.row.cell(Column { at, width: 0, right: false }, *tone, |s| s.push_str(text));
-            used = at + chars;
-        }
-        self.line();
-    }
-
     fn heading(&mut self, ts: u64, interval_us: u64) {
         let mut text = String::new();
-        self.clock.write(&mut text, ts, 0);
+        self.block.clock.write(&mut text, ts, 0);
         let n = self.listeners.len();
         write!(text, "  {n} listener{}, over ", if n == 1 { "" } else { "s" }).expect("a String takes everything");
         duration(&mut text, interval_us * 1000);
-        self.words(0, &[(text, Tone::Dim)]);
+        self.block.words(0, &[(text, Tone::Dim)]);
         let names = ["LISTENER", "PROCESS", "SYN QUEUE n/peak/max", "ACCEPT Q. n/peak/max", "SYN/s", "DONE/s", "ACC/s"];
         let waits = ["WAIT50", "WAIT99", "WAITMX"];
         for (column, name) in self.columns().into_iter().zip(names.into_iter().chain(waits)) {
             if column.width > 0 {
-                self.row.cell(column, Tone::Bold, |s| s.push_str(name));
+                self.block.row.cell(column, Tone::Bold, |s| s.push_str(name));
             }
         }
-        self.line();
+        self.block.line();
     }
 
     fn listener_lines(&mut self, c: &Connection, l: &Listening) {
         let columns = self.columns();
-        let row = &mut self.row;
+        let row = &mut self.block.row;
         row.cell(columns[0], Tone::Plain, |s| cells::local(s, c, true));
         row.cut(Cut::Middle, [columns[0].width, 12]);
         let mut keep = 0;
@@ -151,7 +104,7 @@ impl<W: Write> QueuesText<W> {
         let rates = [l.syns, l.completed, l.accepted];
         let waits = l.waits.map(|w| [w.p50, w.p99, w.max]);
         if self.is_wide() {
-            let row = &mut self.row;
+            let row = &mut self.block.row;
             for (column, n) in columns[4..7].iter().zip(rates) {
                 row.cell(*column, Tone::Plain, |s| rate(s, n, l.interval_us));
             }
@@ -161,9 +114,9 @@ impl<W: Write> QueuesText<W> {
                     None => s.push('-'),
                 });
             }
-            self.line();
+            self.block.line();
         } else {
-            self.line();
+            self.block.line();
             let mut parts = Vec::new();
             for (n, name) in rates.into_iter().zip(["SYN/s", "done/s", "accepted/s"]) {
                 if n.is_some() {
@@ -181,10 +134,10 @@ impl<W: Write> QueuesText<W> {
                 parts.push((text, Tone::Plain));
             }
             if rates.iter().flatten().any(|&n| n > 0) || waits.is_some() {
-                self.words(2, &parts);
+                self.block.words(2, &parts);
             }
         }
-        self.words(2, &more(c, l));
+        self.block.words(2, &more(c, l));
     }
 
     /// How the members of a SO_REUSEPORT group share what comes.
@@ -206,7 +159,7 @@ impl<W: Write> QueuesText<W> {
                 tone = Tone::Warn;
             }
         }
-        self.words(0, &[(text, tone)]);
+        self.block.words(0, &[(text, tone)]);
     }
 
     /// What a namespace's counters say beside its listeners.
@@ -233,11 +186,10 @@ impl<W: Write> QueuesText<W> {
                 parts.push((format!("{n} {words}"), Tone::Dim));
             }
         }
-        self.words(0, &parts);
+        self.block.words(0, &parts);
     }
 
     fn paint(&mut self, ts: u64, interval_us: u64) {
-        self.block.clear();
         self.heading(ts, interval_us);
         let listeners = std::mem::take(&mut self.listeners);
         let several = listeners
@@ -255,30 +207,8 @@ impl<W: Write> QueuesText<W> {
             }
         }
         self.netns.clear();
-        let height = if self.repaint { terminal_height() } else { None };
-        let room = height.map_or(usize::MAX, |height| height.saturating_sub(2).max(3));
-        let left_out = self.block.len().saturating_sub(room);
-        if left_out > 0 {
-            self.block.truncate(room);
-            self.block.push(format!("… {left_out} more lines\n").into_bytes());
-        }
-        if self.repaint && self.painted > 0 {
-            write!(self.out.buffer, "\x1b[{}A\x1b[J", self.painted).expect("a Vec takes everything");
-        } else if self.painted > 0 {
-            self.out.buffer.push(b'\n');
-        }
-        for line in &self.block {
-            self.out.buffer.extend_from_slice(line);
-        }
-        self.painted = self.block.len();
-        self.out.line();
+        self.block.paint();
     }
-}
-
-/// Rows of the terminal on stdout.
-fn terminal_height() -> Option<usize> {
-    let rows = rustix::termios::tcgetwinsize(rustix::stdio::stdout()).ok()?.ws_row;
-    (rows > 0).then_some(usize::from(rows))
 }
 
 fn tone(d: &Depth) -> Tone {
@@ -309,20 +239,6 @@ fn bar(s: &mut String, d: &Depth) {
 fn numbers(d: &Depth) -> String {
     let n = |n: Option<u32>| n.map_or_else(|| "-".to_owned(), |n| n.to_string());
     format!("{}/{}/{}", n(d.len), n(d.peak), n(d.limit))
-}
-
-/// `n` in an interval, a second: `0` `1.5` `120` `12.3k`.
-fn rate(s: &mut String, n: Option<u64>, interval_us: u64) {
-    let Some(n) = n else { return s.push('-') };
-    let tenths = n * 10_000_000 / interval_us.max(1);
-    match tenths {
-        0 if n > 0 => write!(s, "<.1"),
-        0..100 if !tenths.is_multiple_of(10) => write!(s, "{}.{}", tenths / 10, tenths % 10),
-        0..100_000 => write!(s, "{}", tenths / 10),
-        100_000..10_000_000 => write!(s, "{}.{}k", tenths / 10_000, tenths / 1000 % 10),
-        _ => write!(s, "{}M", tenths / 10_000_000),
-    }
-    .expect("a String takes everything");
 }
 
 /// What is not ordinary: drops by reason, cookies, retransmissions, where it all came from, what set the limit.
@@ -412,7 +328,7 @@ impl<W: Write> Observer for QueuesText<W> {
 
 impl<W: Write> Sink for QueuesText<W> {
     fn clock(&mut self, offset_ns: i64) {
-        self.clock.set_offset(offset_ns);
+        self.block.clock.set_offset(offset_ns);
     }
 
     fn start(&mut self, _: u64, _: &fact::Start, _: &[(String, String)]) {}
@@ -424,8 +340,7 @@ impl<W: Write> Sink for QueuesText<W> {
     fn summary(&mut self, _: u64, _: &Summary) {}
 
     fn flush(&mut self, last: bool) -> Result<()> {
-        self.look.follow_terminal();
-        self.out.flush(last)
+        self.block.flush(last)
     }
 }
 

@@ -122,6 +122,13 @@ impl Row {
         }
     }
 
+    /// Shorten the last cell to so many columns.
+    pub fn shorten_last(&mut self, to: usize) {
+        if let Some(last) = self.cells.len().checked_sub(1) {
+            self.shorten(last, to);
+        }
+    }
+
     /// Columns that the line takes.
     #[must_use]
     pub fn width(&self) -> usize {

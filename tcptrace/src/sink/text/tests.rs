@@ -12,7 +12,7 @@ use crate::{
 };
 
 fn look(width: Option<usize>, color: bool) -> Look {
-    Look { width, follow: false, color, time: TimeMode::Utc, zone: TimeZone::UTC, header: true }
+    Look { width, follow: false, color, time: TimeMode::Utc, zone: TimeZone::UTC, header: true, ascii: false }
 }
 
 fn text(look: Look, headings: Headings, f: impl FnOnce(&mut Text<Vec<u8>>)) -> String {

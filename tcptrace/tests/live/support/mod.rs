@@ -1,5 +1,6 @@
 //! What the live tests share: namespaces, sockets, processes, a scripted peer, and the tracer under test.
 
+pub mod capture;
 pub mod collector;
 pub mod ftrace;
 pub mod netns;

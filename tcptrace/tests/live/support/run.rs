@@ -189,7 +189,7 @@ impl Run {
 }
 
 /// Does a hook tell this signal in the trace?
-fn is_served(lines: &[Value], signal: &str) -> bool {
+pub fn is_served(lines: &[Value], signal: &str) -> bool {
     lines[0]["signals"].get(signal).is_some_and(|hook| hook != "none")
 }
 

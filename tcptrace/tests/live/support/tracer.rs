@@ -176,9 +176,14 @@ impl Tracer {
     }
 }
 
-/// `conns --json --from RECORDING`: its output.
+/// `COMMAND --json --from RECORDING`: its output.
 pub fn replay(command: &str, recording: &Path) -> String {
-    let output = process::run(tcptrace().args([command, "--json", "--from"]).arg(recording));
+    replay_with(command, recording, &[])
+}
+
+/// The same with more arguments.
+pub fn replay_with(command: &str, recording: &Path, args: &[&str]) -> String {
+    let output = process::run(tcptrace().args([command, "--json", "--from"]).arg(recording).args(args));
     String::from_utf8(output.stdout).expect("JSON is UTF-8")
 }
 

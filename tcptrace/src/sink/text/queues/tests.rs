@@ -104,7 +104,8 @@ fn tour(t: &mut QueuesText<Vec<u8>>) {
 }
 
 fn text(width: Option<usize>, color: bool, repaint: bool, f: impl FnOnce(&mut QueuesText<Vec<u8>>)) -> String {
-    let look = Look { width, follow: false, color, time: TimeMode::Utc, zone: TimeZone::UTC, header: true };
+    let look =
+        Look { width, follow: false, color, time: TimeMode::Utc, zone: TimeZone::UTC, header: true, ascii: false };
     let mut t = QueuesText::new(Output::new(Vec::new(), Reader::Waiting), look, repaint);
     t.clock(OFFSET);
     f(&mut t);

@@ -1,0 +1,211 @@
+//! What a state or a term means, and what to do about it: a name in, a page out. Pure: values of this host are given by the caller.
+//!
+//! The pages are plain data; `tcptrace explain`, docs/explain.md and tcptrace-explain(7) are drawn from the same ones.
+
+mod man;
+mod markdown;
+mod states_closing;
+mod states_opening;
+mod sysctls;
+mod terms_closing;
+mod terms_data;
+mod terms_opening;
+#[cfg(test)]
+mod tests;
+mod text;
+
+pub use man::man;
+pub use markdown::markdown;
+pub use sysctls::{Sysctl, sysctl};
+pub use text::{Look, index, page};
+
+use crate::model::State;
+
+/// Everything about a state or a term. ASCII only, so that every terminal can show it; what does not apply is empty.
+#[derive(Debug)]
+pub struct Page {
+    /// State or term.
+    pub kind: Kind,
+    /// As it is shown: `CLOSE_WAIT`, `half-open`.
+    pub name: &'static str,
+    /// Other names that lead here. Case, `-`, `_` and spaces make no difference.
+    pub aliases: &'static [&'static str],
+    /// One line.
+    pub summary: &'static str,
+    /// Paragraphs.
+    pub text: &'static [&'static str],
+    /// Who has it, and what it means there.
+    pub sides: &'static [(&'static str, &'static str)],
+    /// Of a state: where it is entered from, and what by.
+    pub enters: &'static [Arc],
+    /// Of a state: where it leads, and what by.
+    pub leaves: &'static [Arc],
+    /// What a healthy host shows.
+    pub healthy: &'static str,
+    /// What too many of it, or something else, mean, and what to do.
+    pub trouble: &'static [&'static str],
+    /// Commands that show it, and what they show.
+    pub look: &'static [(&'static str, &'static str)],
+    /// Names of the sysctls that govern it: see [`sysctl`].
+    pub sysctls: &'static [&'static str],
+    /// Socket options and calls that govern it, and how.
+    pub options: &'static [(&'static str, &'static str)],
+    /// Where the standards say it.
+    pub rfcs: &'static [Rfc],
+    /// The scenario of tests/scenarios whose recording its ladder is drawn from.
+    pub ladder: Option<&'static str>,
+    /// Names of other pages.
+    pub see: &'static [&'static str],
+}
+
+impl Page {
+    const EMPTY: Self = Self {
+        kind: Kind::Term,
+        name: "",
+        aliases: &[],
+        summary: "",
+        text: &[],
+        sides: &[],
+        enters: &[],
+        leaves: &[],
+        healthy: "",
+        trouble: &[],
+        look: &[],
+        sysctls: &[],
+        options: &[],
+        rfcs: &[],
+        ladder: None,
+        see: &[],
+    };
+}
+
+/// What a page is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A TCP state.
+    State,
+    /// A word of the field.
+    Term,
+}
+
+impl Kind {
+    /// Every kind.
+    pub const ALL: [Self; 2] = [Self::State, Self::Term];
+
+    /// In JSON and in headings.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::State => "state",
+            Self::Term => "term",
+        }
+    }
+
+    /// Heading of all pages of the kind.
+    const fn plural(self) -> &'static str {
+        match self {
+            Self::State => "States",
+            Self::Term => "Terms",
+        }
+    }
+}
+
+/// A state at the other end of a transition, and what causes the transition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Arc(pub State, pub &'static str);
+
+/// A section of an RFC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rfc {
+    /// For example 9293.
+    pub number: u16,
+    /// For example `3.6.1`; empty where the whole document is meant.
+    pub section: &'static str,
+    /// What it says.
+    pub about: &'static str,
+}
+
+impl Rfc {
+    /// `RFC 9293 3.6.1`.
+    #[must_use]
+    pub fn place(&self) -> String {
+        format!("RFC {} {}", self.number, self.section).trim_end().to_owned()
+    }
+}
+
+const fn rfc(number: u16, section: &'static str, about: &'static str) -> Rfc {
+    Rfc { number, section, about }
+}
+
+/// Every page: states in the order of a connection's life, then terms.
+pub static PAGES: [Page; 28] = [
+    states_opening::CLOSE,
+    states_opening::LISTEN,
+    states_opening::SYN_SENT,
+    states_opening::NEW_SYN_RECV,
+    states_opening::SYN_RECV,
+    states_opening::ESTABLISHED,
+    states_closing::FIN_WAIT1,
+    states_closing::FIN_WAIT2,
+    states_closing::CLOSE_WAIT,
+    states_closing::LAST_ACK,
+    states_closing::CLOSING,
+    states_closing::TIME_WAIT,
+    terms_opening::HANDSHAKE,
+    terms_closing::TEARDOWN,
+    terms_opening::HALF_OPEN,
+    terms_opening::BACKLOG,
+    terms_opening::SYNCOOKIES,
+    terms_closing::TWO_MSL,
+    terms_closing::HALF_CLOSE,
+    terms_closing::RST,
+    terms_data::MSS,
+    terms_data::WINDOW,
+    terms_data::NAGLE,
+    terms_data::DELAYED_ACK,
+    terms_opening::KEEPALIVE,
+    terms_opening::LONG_CONNECTIONS,
+    terms_opening::SHORT_CONNECTIONS,
+    terms_data::FLAGS,
+];
+
+/// The page of a name, an alias or one of `ss`'s spellings.
+#[must_use]
+pub fn find(asked: &str) -> Option<&'static Page> {
+    let asked = key(asked);
+    PAGES.iter().find(|page| page.keys().any(|name| key(name) == asked))
+}
+
+/// Names of at most three pages that `asked` may have meant, the likeliest first.
+#[must_use]
+pub fn nearest(asked: &str) -> Vec<&'static str> {
+    let asked = key(asked);
+    if asked.is_empty() {
+        return Vec::new();
+    }
+    // A letter of three may be wrong; what only begins a name is as good as one wrong letter.
+    let allowed = asked.chars().count().div_ceil(3);
+    let distance = |name: &str| {
+        let name = key(name);
+        let typed = strsim::osa_distance(&name, &asked);
+        if name.starts_with(&asked) { typed.min(1) } else { typed }
+    };
+    let mut found: Vec<(usize, &'static str)> = PAGES
+        .iter()
+        .filter_map(|page| Some((page.keys().map(distance).min()?, page.name)))
+        .filter(|&(distance, _)| distance <= allowed)
+        .collect();
+    found.sort_by_key(|&(distance, _)| distance);
+    found.into_iter().take(3).map(|(_, name)| name).collect()
+}
+
+impl Page {
+    fn keys(&self) -> impl Iterator<Item = &'static str> + use<> {
+        std::iter::once(self.name).chain(self.aliases.iter().copied())
+    }
+}
+
+/// What all spellings of a name have in common.
+fn key(name: &str) -> String {
+    name.chars().filter(|c| !matches!(c, '-' | '_') && !c.is_whitespace()).flat_map(char::to_lowercase).collect()
+}
