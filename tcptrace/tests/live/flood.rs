@@ -111,8 +111,8 @@ struct Outcome {
 
 impl Outcome {
     /// The listener saw so many SYNs: of those that the client sends again some may meet its request, or its connection.
-    fn saw(&self, syns: u64) {
-        let all = *SYNS + 1..=*SYNS + self.client_syns;
+    fn saw(&self, sums: &Sums, syns: u64) {
+        let all = (*SYNS + 1).saturating_sub(sums.missed)..=*SYNS + self.client_syns;
         assert!(all.contains(&syns), "{syns}, not {all:?}");
     }
 }
@@ -178,26 +178,37 @@ fn legitimate(peer: &Netns, listener: &Sock, to: SocketAddr) {
 }
 
 /// Sums over a listener's intervals.
-struct Sums(Vec<Value>);
+struct Sums {
+    listener: Vec<Value>,
+    /// Runs that the kernel skipped, on the whole host: only of programs on kprobes.
+    missed: u64,
+}
 
 impl Sums {
     fn of(path: &Path) -> Self {
         let all = lines(path);
-        nothing_lost(&all);
-        Self(all.into_iter().filter(|line| line["type"] == "listener").collect())
+        let missed = nothing_lost(&all);
+        Self { listener: all.into_iter().filter(|line| line["type"] == "listener").collect(), missed }
     }
 
     fn get(&self, pointer: &str) -> u64 {
-        self.0.iter().filter_map(|line| line.pointer(pointer)?.as_u64()).sum()
+        self.listener.iter().filter_map(|line| line.pointer(pointer)?.as_u64()).sum()
+    }
+
+    /// So many were counted, but for those among what was missed.
+    #[track_caller]
+    fn counted(&self, counted: u64, there: u64) {
+        let told = there.saturating_sub(self.missed)..=there;
+        assert!(told.contains(&counted), "{counted}, not {told:?}: {:?}", self.listener);
     }
 
     fn exact(&self) -> bool {
-        self.0.iter().all(|line| line["fidelity"] == "exact")
+        self.listener.iter().all(|line| line["fidelity"] == "exact")
     }
 
     fn inferred(&self, field: &str) -> bool {
         let has = |line: &Value| line["inferred"].as_array().is_some_and(|names| names.iter().any(|n| n == field));
-        self.0.iter().filter(|line| line.pointer(&format!("/{}", field.replace('.', "/"))).is_some()).all(has)
+        self.listener.iter().filter(|line| line.pointer(&format!("/{}", field.replace('.', "/"))).is_some()).all(has)
     }
 }
 
@@ -205,9 +216,10 @@ impl Sums {
 fn check(outcome: &Outcome) -> Sums {
     let sums = Sums::of(&outcome.queues);
     let (mut whole, mut records) = (0, 0);
-    for line in lines(&outcome.conns) {
+    let conns = lines(&outcome.conns);
+    nothing_lost(&conns);
+    for line in conns {
         match line["type"].as_str() {
-            Some("loss") => panic!("{line}"),
             Some("connection") => {
                 assert_eq!(
                     (&line["gaps"], &line["end"], &line["role"]),
@@ -222,7 +234,6 @@ fn check(outcome: &Outcome) -> Sums {
                 whole += 1;
             }
             Some("request") if line["outcome"] != "completed" && line["outcome"] != "cookie_completed" => records += 1,
-            Some("summary") => assert_eq!(line["lost"], 0, "{line}"),
             _ => {}
         }
     }
@@ -232,7 +243,7 @@ fn check(outcome: &Outcome) -> Sums {
     assert!(records <= most, "{records} records of single requests in {} s at {RATE} a second", outcome.seconds);
     // Not before Linux 6.4, by tracepoints alone.
     let counted = served("accept_queue") != Served::No;
-    assert_eq!(sums.get("/accepted"), u64::from(counted), "{:?}", sums.0);
+    sums.counted(sums.get("/accepted"), u64::from(counted));
     sums
 }
 
@@ -241,15 +252,16 @@ fn check(outcome: &Outcome) -> Sums {
 fn every_syn_of_a_flood_is_counted() {
     let outcome = flood("0", ENDLESS);
     let sums = check(&outcome);
-    assert_eq!(sums.get("/queued"), *SYNS + 1, "and the client's");
+    // The client's, too.
+    sums.counted(sums.get("/queued"), *SYNS + 1);
     // Of requests queued and, later, timed out.
     let most = QUEUES_RATE * (outcome.seconds + 4);
     assert!(sums.get("/held_back") > 0 || *SYNS < most, "the flood is faster than the rate of records");
     if sums.exact() {
-        outcome.saw(sums.get("/syns"));
+        outcome.saw(&sums, sums.get("/syns"));
     }
     let enough = |line: &&Value| line["queued"].as_u64().is_some_and(|n| n > 2 * u64::from(*SOURCES));
-    let estimates: Vec<u64> = sums.0.iter().filter(enough).filter_map(|line| line["sources"].as_u64()).collect();
+    let estimates: Vec<u64> = sums.listener.iter().filter(enough).filter_map(|line| line["sources"].as_u64()).collect();
     assert!(!estimates.is_empty());
     for estimate in estimates {
         let wrong = estimate.abs_diff((*SOURCES).into());
@@ -263,13 +275,13 @@ fn every_cookie_of_a_flood_is_counted() {
     let outcome = flood("1", 128);
     let sums = check(&outcome);
     let (queued, cookies) = (sums.get("/queued"), sums.get("/cookies_sent"));
-    assert_eq!(cookies, counter(&outcome.victim, "SyncookiesSent"));
+    sums.counted(cookies, counter(&outcome.victim, "SyncookiesSent"));
     let syns = queued + cookies;
-    outcome.saw(syns);
+    outcome.saw(&sums, syns);
     if sums.exact() {
-        assert_eq!(sums.get("/syns"), syns);
+        sums.counted(sums.get("/syns").min(syns), sums.get("/syns").max(syns));
     } else {
-        assert!(sums.inferred("cookies_sent"), "{:?}", sums.0);
+        assert!(sums.inferred("cookies_sent"), "{:?}", sums.listener);
     }
 }
 
@@ -279,12 +291,12 @@ fn every_drop_of_a_flood_is_counted() {
     let outcome = flood("0", 128);
     let sums = check(&outcome);
     let (queued, dropped) = (sums.get("/queued"), sums.get("/dropped/syn_queue_full"));
-    assert_eq!(dropped, counter(&outcome.victim, "TCPReqQFullDrop"));
+    sums.counted(dropped, counter(&outcome.victim, "TCPReqQFullDrop"));
     let syns = queued + dropped;
-    outcome.saw(syns);
+    outcome.saw(&sums, syns);
     if sums.exact() {
-        assert_eq!(sums.get("/syns"), syns);
+        sums.counted(sums.get("/syns").min(syns), sums.get("/syns").max(syns));
     } else {
-        assert!(sums.inferred("dropped.syn_queue_full"), "{:?}", sums.0);
+        assert!(sums.inferred("dropped.syn_queue_full"), "{:?}", sums.listener);
     }
 }

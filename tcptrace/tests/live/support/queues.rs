@@ -256,7 +256,7 @@ impl Watched {
         assert_eq!(self.lines.first().map(|l| &l["type"]), Some(&"start".into()), "{}", brief(&self.text));
         nothing_lost(&self.lines);
         let summary = self.summary();
-        assert_eq!((&summary["type"], &summary["lost"]), (&"summary".into(), &0.into()), "{}", brief(&self.text));
+        assert_eq!(summary["type"], "summary", "{}", brief(&self.text));
         // As the tier claims: what hooks see whole must agree with the kernel's own counters; without, nothing is claimed.
         let claims = ["syn_outcome", "half_open", "cookies", "accept_queue"].iter().any(|signal| exact(signal));
         let residual = summary["residual"].as_array();

@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use super::{
     process,
-    tracer::{replay, tcptrace},
+    tracer::{replay, tcptrace, tier},
 };
 
 /// The end of a `connection`.
@@ -157,7 +157,6 @@ impl Run {
         assert_eq!(self.lines.first().map(|l| &l["type"]), Some(&"start".into()), "{}", brief(&self.text));
         assert_eq!(self.lines.last().map(|l| &l["type"]), Some(&"summary".into()), "{}", brief(&self.text));
         nothing_lost(&self.lines);
-        assert_eq!(self.lines.last().expect("not empty")["lost"], 0, "{}", brief(&self.text));
         let mut last: HashMap<u64, &Value> = HashMap::new();
         for t in self.of_type("transition") {
             let id = t["id"].as_u64().expect("every transition has a timeline");
@@ -211,10 +210,18 @@ pub fn brief(text: &str) -> &str {
     text[from..].split_once('\n').filter(|_| from > 0).map_or(text, |(_, rest)| rest)
 }
 
-/// No line tells of a loss.
-pub fn nothing_lost(lines: &[Value]) {
-    let losses: Vec<_> = lines.iter().filter(|line| line["type"] == "loss").collect();
+/// No line tells of a loss, and the summary of none. Only with kprobes runs may have been missed: the kernel skips what a softirq meets on
+/// top of a process' kprobe. It counts that for the whole host, and so does what is returned; the rest of a test's assertions tell whether
+/// its own namespace missed any.
+pub fn nothing_lost(lines: &[Value]) -> u64 {
+    let is_missed = |line: &&Value| tier() == "kprobe" && line["kind"] == "missed_run";
+    let (missed, losses): (Vec<_>, Vec<_>) = lines.iter().filter(|line| line["type"] == "loss").partition(is_missed);
     assert!(losses.is_empty(), "{losses:?}");
+    let missed = missed.iter().filter_map(|line| line["count"].as_u64()).sum();
+    for summary in lines.iter().filter(|line| line["type"] == "summary") {
+        assert_eq!(summary["lost"], missed, "{summary}");
+    }
+    missed
 }
 
 /// `FROM>TO` of a transition.
