@@ -100,7 +100,7 @@ fn wrong_usage_is_one_line_with_a_hint_and_status_2() {
 #[test]
 fn wrong_usage_says_what_to_do() {
     for (arguments, says) in [
-        (&["conns", "--uid", "no-such-user"][..], "no user `no-such-user` in /etc/passwd; give the number"),
+        (&["conns", "--uid", "no-such-user"][..], "no user `no-such-user` on this system; give the number"),
         (&["conns", "--by", "port"], "`port` is nothing to group by: comm pid uid role laddr lport raddr rport netns"),
         (&["conns", "--by", "comm,pid,comm"], "--by: `comm` is there twice"),
         (&["trace", "--failed"], "--failed: known only when a connection is over; `tcptrace conns` has it"),
