@@ -156,7 +156,7 @@ fn explain_prints_a_page_with_this_hosts_settings() {
     assert!(page.starts_with("TIME_WAIT (state)\n"), "{page}");
     let reuse = std::fs::read_to_string("/proc/sys/net/ipv4/tcp_tw_reuse").expect("every Linux has it");
     assert!(page.contains(&format!("  net.ipv4.tcp_tw_reuse = {}\n", reuse.trim())), "{page}");
-    assert!(page.lines().all(|line| line.len() <= 80) && page.is_ascii(), "{page}");
+    assert!(page.lines().all(|line| line.chars().count() <= 80), "{page}");
     assert_eq!(text(&output(&["explain", "half", "open"]).stdout), text(&output(&["explain", "half-open"]).stdout));
     let all = output(&["explain"]);
     assert!(text(&all.stdout).contains("\n  LAST_ACK ") && text(&all.stdout).contains("\n  syncookies "), "{all:?}");

@@ -7,7 +7,7 @@ use clap_mangen::{
 };
 
 use super::args::Arguments;
-use crate::explain;
+use crate::explain::{self, Draw};
 
 /// The page that is not about a command.
 const EXPLAIN: &str = "tcptrace-explain.7";
@@ -19,10 +19,10 @@ pub fn names() -> Vec<String> {
     names
 }
 
-/// Source of the page with that file name.
-pub fn page(name: &str) -> Option<String> {
+/// Source of the page with that file name; `draw` draws its ladders.
+pub fn page(name: &str, draw: Draw) -> Option<String> {
     if name == EXPLAIN {
-        return Some(explain::man());
+        return Some(explain::man(draw));
     }
     commands().iter().find(|command| file_name(command) == name).map(render)
 }

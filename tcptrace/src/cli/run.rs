@@ -6,7 +6,7 @@ use jiff::tz::TimeZone;
 use tcptrace_common::settings::side;
 
 use super::{
-    Config, Queues, Record, Show,
+    Config, Queues, Record, Show, Terminal,
     command::{CommandLine, Held},
     complete, man,
     stop::Signals,
@@ -48,10 +48,12 @@ pub fn run(config: Config) -> Result<ExitCode> {
         Config::Show(config) => block_on(show(*config))?,
         Config::Record(config) => block_on(record(*config))?,
         Config::Doctor { json, tier, color } => doctor(json, tier, color),
-        Config::Explain { page, json, color } => explain(page, json, color).map(|()| ExitCode::SUCCESS),
+        Config::Explain { page, json, look } => explain(page, json, look).map(|()| ExitCode::SUCCESS),
         Config::Completions(shell) => print(&complete::script(shell)).map(|()| ExitCode::SUCCESS),
         Config::DocsEvents => print(&events_markdown()).map(|()| ExitCode::SUCCESS),
-        Config::DocsExplain => print(&explain::markdown()).map(|()| ExitCode::SUCCESS),
+        Config::DocsExplain => {
+            print(&explain::markdown(&|name, width| ladder(name, width, PRINTED))).map(|()| ExitCode::SUCCESS)
+        }
         Config::DocsMan(name) => manual(name.as_deref()).map(|()| ExitCode::SUCCESS),
     }
 }
@@ -268,7 +270,7 @@ fn doctor(json: bool, tier: Tier, color: bool) -> Result<ExitCode> {
     })
 }
 
-fn explain(page: Option<&'static Page>, json: bool, color: bool) -> Result<()> {
+fn explain(page: Option<&'static Page>, json: bool, terminal: Terminal) -> Result<()> {
     let value = |name: &str| facts::sysctl(Path::new("/"), name);
     if json {
         let now = monotonic();
@@ -276,21 +278,33 @@ fn explain(page: Option<&'static Page>, json: bool, color: bool) -> Result<()> {
         encoder.offset_ns = Some(wall_clock().wrapping_sub(now as i64));
         let mut lines = Vec::new();
         for page in PAGES.iter().filter(|p| page.is_none_or(|wanted| wanted.name == p.name)) {
-            ExplainObject::new(page, &value).encode(now, &mut lines, &mut encoder);
+            let draw = |name: &str, width| ladder(name, width, PRINTED);
+            ExplainObject::new(page, &value, &draw).encode(now, &mut lines, &mut encoder);
         }
         return print(&String::from_utf8_lossy(&lines));
     }
-    let look = explain::Look { width: terminal_width().unwrap_or(80), color };
+    let look = explain::Look { width: terminal_width().unwrap_or(80), color: terminal.color };
     match page {
-        Some(page) => print(&explain::page(page, look, &value)),
+        Some(page) => print(&explain::page(page, look, &value, &|name, width| ladder(name, width, terminal))),
         None => print(&explain::index(look)),
     }
+}
+
+/// What is printed for no terminal in particular.
+const PRINTED: Terminal = Terminal { color: false, ascii: false };
+
+/// The ladder of a recording that tcptrace carries. A test draws all of them: none is missing or damaged.
+fn ladder(name: &str, width: usize, terminal: Terminal) -> String {
+    let Terminal { color, ascii } = terminal;
+    let (time, zone) = (TimeMode::Utc, TimeZone::UTC);
+    let look = Look { width: Some(width), follow: false, color, time, zone, header: false, ascii };
+    explain::recording(name).map(|bytes| pipeline::draw(bytes, look)).transpose().ok().flatten().unwrap_or_default()
 }
 
 fn manual(name: Option<&str>) -> Result<()> {
     match name {
         None => print(&(man::names().join("\n") + "\n")),
-        Some(name) => match man::page(name) {
+        Some(name) => match man::page(name, &|name, width| ladder(name, width, Terminal { ascii: true, ..PRINTED })) {
             Some(page) => print(&page),
             None => Err(Error::Usage(format!("no manual page is called that; there are {}", man::names().join(", ")))),
         },
