@@ -105,6 +105,8 @@ pub struct Show {
     pub color: bool,
     /// Ladders in ASCII.
     pub ascii: bool,
+    /// The terminal cannot move its cursor.
+    pub dumb: bool,
     /// A line a second on stderr.
     pub stats: bool,
     /// `-v`.
@@ -297,6 +299,7 @@ fn show_config(records: Records, s: args::Show) -> Result<Show> {
         },
         color: color(s.color),
         ascii: ascii(),
+        dumb: is_dumb(),
         stats: s.stats,
         verbose: s.noise.verbose,
         quiet: s.noise.quiet,

@@ -133,17 +133,18 @@ async fn show_from<S: Source>(
         header: width.is_some() && !config.ladder,
         ascii: config.ascii,
     };
+    // A table is painted over the one before.
+    let repaint = width.is_some() && !config.dumb;
     let headings = match config.records {
         Records::Transitions => Headings::Transitions,
         Records::Connections if !config.by.is_empty() => {
             // How a recording ends is known at once.
-            let sink = GroupsText::new(out, look, width.is_some() && S::LIVE);
+            let sink = GroupsText::new(out, look, repaint && S::LIVE);
             return trace(source, tape, sink, config, messages, limit_ns, signals).await;
         }
         Records::Connections => Headings::Connections,
         Records::Queues => {
-            let repaint = width.is_some() && config.count != Some(1);
-            let sink = QueuesText::new(out, look, repaint);
+            let sink = QueuesText::new(out, look, repaint && config.count != Some(1));
             return trace(source, tape, sink, config, messages, limit_ns, signals).await;
         }
     };
