@@ -18,7 +18,7 @@ use crate::{
     frame::fact,
     group::Groups,
     kernel::{
-        containers,
+        cgroup, containers,
         doctor::{Report, Verdict},
         facts,
         load::{KernelFilter, Settings},
@@ -210,6 +210,10 @@ fn start(
     period: Duration,
     verbose: bool,
 ) -> Result<Live> {
+    if let Some(option) = filter.asks_for_cgroup().filter(|_| !cgroup::is_mounted()) {
+        // Nothing would ever match.
+        return Err(Error::NoCgroups { option });
+    }
     let buffer = buffer.unwrap_or(live::DEFAULT_BUFFER);
     let settings = Settings {
         filter: kernel_filter(filter),
