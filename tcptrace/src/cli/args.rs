@@ -376,10 +376,13 @@ filters! {
     /// User of that process: names or numbers
     uid: "USERS",
     /// cgroup of that process, and all below it: /system.slice
+    #[arg(add = Complete::new(complete::cgroups))]
     cgroup: "PATHS",
     /// Container of that process: name, id or the beginning of an id (4 digits at least)
+    #[arg(add = Complete::new(complete::containers))]
     container: "NAMES",
     /// systemd unit of that process: nginx or nginx.service
+    #[arg(add = Complete::new(complete::units))]
     unit: "NAMES",
     /// client, server or listener
     #[arg(add = Complete::new(complete::roles))]
