@@ -158,8 +158,9 @@ fn simultaneous_open() {
     Scene { judge, ..Scene::new("simultaneous_open") }.play(
         |end| {
             end.sock.bind((LEFT, 80).into());
+            end.sock.start_connect(address());
             end.pass();
-            end.sock.connect(address()).expect("both connect");
+            end.sock.finish_connect().expect("both connect");
             ask(&end.sock);
             close_first(&end, &end.sock);
         },
@@ -180,8 +181,8 @@ fn simultaneous_close() {
         |end| {
             end.connect();
             ask(&end.sock);
-            end.pass();
             end.sock.shutdown();
+            end.pass();
             end.sock.receive_all().expect("the end of the stream");
         },
         |end| {
