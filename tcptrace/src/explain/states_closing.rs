@@ -22,7 +22,7 @@ pub const FIN_WAIT1: Page = Page {
         Arc(
             State::Established,
             "this end closes first: close(), shutdown() of the writing side, or the process \
-         ends",
+             ends",
         ),
         Arc(State::SynRecv, "Fast Open: close() or shutdown() before the final ACK"),
     ],
@@ -99,7 +99,7 @@ pub const FIN_WAIT2: Page = Page {
     examples: &[example(
         "fin_wait2",
         "The client has called close(): no process is there when the peer, which needs a while for it, closes. \
-             The kernel waits in its place.",
+         The kernel waits in its place.",
     )],
     see: &["half-close", "CLOSE_WAIT", "TIME_WAIT"],
     ..Page::EMPTY
@@ -151,7 +151,7 @@ pub const CLOSE_WAIT: Page = Page {
     examples: &[example(
         "close_wait",
         "A leak: the client has closed, the server read the end of file and keeps the socket. The kernel \
-             acknowledges the FIN, and nothing more will happen.",
+         acknowledges the FIN, and nothing more will happen.",
     )],
     see: &["FIN_WAIT2", "LAST_ACK", "half-close"],
     ..Page::EMPTY
@@ -217,7 +217,7 @@ pub const CLOSING: Page = Page {
     examples: &[example(
         "simultaneous_close",
         "Two FINs cross: each arrives before the ACK of the own one, and both ends go through CLOSING to \
-             TIME_WAIT.",
+         TIME_WAIT.",
     )],
     see: &["teardown", "FIN_WAIT1", "TIME_WAIT"],
     ..Page::EMPTY

@@ -33,7 +33,7 @@ pub const CLOSE: Page = Page {
         Arc(
             State::Established,
             "RST from either end, no answer to retransmits or keepalive probes, or killed (ss \
-         -K)",
+             -K)",
         ),
         Arc(State::FinWait1, "RST, or no answer to the FIN"),
         Arc(State::FinWait2, "RST, or the peer's FIN did not come in time"),
@@ -104,7 +104,7 @@ pub const LISTEN: Page = Page {
     examples: &[example(
         "close_by_server",
         "What a listener makes of a SYN, at the right: a request in NEW_SYN_RECV, and at the final ACK a socket. \
-             The listener itself stays in LISTEN and has no part in it.",
+         The listener itself stays in LISTEN and has no part in it.",
     )],
     see: &["backlog", "half-open", "syncookies", "NEW_SYN_RECV"],
 };
@@ -169,7 +169,7 @@ pub const SYN_SENT: Page = Page {
     examples: &[example(
         "no_answer",
         "Nothing comes back: the SYN is sent again, each time after twice the wait, until connect() gives up. \
-             Here after 2 retransmits (tcp_syn_retries).",
+         Here after 2 retransmits (tcp_syn_retries).",
     )],
     see: &["handshake", "NEW_SYN_RECV", "backlog", "rst"],
     ..Page::EMPTY
@@ -230,7 +230,7 @@ pub const NEW_SYN_RECV: Page = Page {
     examples: &[example(
         "half_open",
         "The final ACK is lost: the client is ESTABLISHED, the server still half-open. A second later it sends \
-             the SYN-ACK again, and the answer completes the handshake.",
+         the SYN-ACK again, and the answer completes the handshake.",
     )],
     see: &["half-open", "syncookies", "backlog", "SYN_RECV"],
 };
@@ -340,7 +340,7 @@ pub const ESTABLISHED: Page = Page {
     examples: &[example(
         "long",
         "From the SYN-ACK on at the left, from the final ACK on at the right, to the first FIN. In between 50 \
-             requests and answers.",
+         requests and answers.",
     )],
     see: &["handshake", "keepalive", "long-connections", "teardown"],
 };

@@ -89,7 +89,7 @@ pub const HALF_CLOSE: Page = Page {
     examples: &[example(
         "half_close",
         "The client says that its question is complete, and reads: the answer comes between its FIN and the \
-             server's.",
+         server's.",
     )],
     see: &["FIN_WAIT2", "CLOSE_WAIT", "teardown"],
     ..Page::EMPTY
@@ -127,7 +127,7 @@ pub const TWO_MSL: Page = Page {
     examples: &[example(
         "close_by_server",
         "It begins with the last FIN at the end that closed first: here the server, at the right. The client has \
-             nothing left.",
+         nothing left.",
     )],
     see: &["TIME_WAIT", "teardown", "short-connections"],
     ..Page::EMPTY

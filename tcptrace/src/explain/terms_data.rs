@@ -41,8 +41,8 @@ pub const MSS: Page = Page {
     ],
     examples: &[example(
         "mss",
-        "Settled in the handshake, third line: the client announces what fits its link, and may send less, for \
-             the server's link takes smaller packets.",
+        "The line that begins with MSS: what the client sends at most, for the server's link takes smaller packets, \
+         and what it announced. Both numbers are without the 12 bytes of timestamps.",
     )],
     see: &["handshake", "window"],
     ..Page::EMPTY
@@ -104,7 +104,7 @@ pub const WINDOW: Page = Page {
     examples: &[example(
         "window",
         "The server does not read: its window is soon full, and most of the data waits at the client with the \
-             FIN behind it.",
+         FIN behind it.",
     )],
     see: &["mss", "delayed-ack", "nagle"],
     ..Page::EMPTY
@@ -230,7 +230,7 @@ pub const FLAGS: Page = Page {
     examples: &[example(
         "rst_after_close",
         "SYN, ACK, FIN and RST in one connection: the client has closed, the server sends on, and is told that \
-             nobody is there.",
+         nobody is there.",
     )],
     see: &["handshake", "teardown", "rst"],
     ..Page::EMPTY

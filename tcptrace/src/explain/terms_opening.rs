@@ -108,7 +108,7 @@ pub const HALF_OPEN: Page = Page {
     examples: &[example(
         "half_open",
         "Half-open at the right from the SYN on. The first final ACK is lost, so it lasts until the SYN-ACK was \
-             sent again.",
+         sent again.",
     )],
     see: &["NEW_SYN_RECV", "syncookies", "backlog"],
     ..Page::EMPTY
@@ -158,7 +158,7 @@ pub const BACKLOG: Page = Page {
     examples: &[example(
         "backlog",
         "The accept queue is full when the SYN comes: it is dropped without a word. By the time the client sends \
-             it again there is room.",
+         it again there is room.",
     )],
     see: &["LISTEN", "half-open", "syncookies"],
     ..Page::EMPTY
@@ -197,7 +197,7 @@ pub const SYNCOOKIES: Page = Page {
     examples: &[example(
         "cookies",
         "The SYN-ACK is a cookie: the server keeps nothing, and makes the connection from the ACK alone. What \
-             came before has no time there.",
+         came before has no time there.",
     )],
     see: &["half-open", "backlog", "NEW_SYN_RECV"],
     ..Page::EMPTY
@@ -246,7 +246,7 @@ pub const KEEPALIVE: Page = Page {
     examples: &[example(
         "keepalive",
         "The wire is cut behind the handshake. The client probes after an idle second, and gives up a second \
-             later; the server, without keepalive, still believes in the connection.",
+         later; the server, without keepalive, still believes in the connection.",
     )],
     see: &["ESTABLISHED", "long-connections", "rst"],
     ..Page::EMPTY

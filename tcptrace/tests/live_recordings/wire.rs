@@ -101,7 +101,8 @@ fn carry(devices: &[File; 2], mut judge: Judge, mut bell: UnixStream, end: &Atom
         if [0, 1].iter().all(|to| held.iter().any(|packet| packet.to == *to)) {
             sent.extend(held.drain(..));
         }
-        while let Some(packet) = sent.pop_front_if(|packet| packet.due <= Instant::now()) {
+        // One at a time: what it is answered by comes before the answer to the next.
+        if let Some(packet) = sent.pop_front_if(|packet| packet.due <= Instant::now()) {
             // The kernel has handled it when this returns.
             assert_eq!((&devices[packet.to]).write(&packet.bytes).expect("the device is up"), packet.bytes.len());
             if packet.rings {
