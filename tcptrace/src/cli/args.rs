@@ -43,7 +43,7 @@ pub enum Command {
     /// What a TCP state or a term means, and what to do about it
     #[command(after_help = EXPLAIN_HELP)]
     Explain(Explain),
-    /// Print the completions of a shell: commands, options, processes, ports
+    /// Print the completions of a shell: commands, options, processes, ports, containers
     #[command(after_help = COMPLETIONS_HELP)]
     Completions {
         /// The shell
