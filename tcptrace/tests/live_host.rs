@@ -10,6 +10,7 @@ use std::{
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
 };
 
 use crate::support::process;
@@ -47,6 +48,24 @@ fn without_the_cgroup_hierarchy_a_filter_that_needs_it_is_refused() {
     let script = format!("{WITHOUT_CGROUPS} exec \"$0\" \"$@\"");
     let out = with_own_mounts(&script, &["conns", "--unit", "x", "--from", file]);
     assert_eq!(out.status.code(), Some(0), "{out:?}");
+}
+
+#[test]
+fn a_hierarchy_without_cgroups_is_told() {
+    let hierarchy = Hierarchy::new();
+    let made = hierarchy.make(&[]);
+    let dir = made.0[0].to_str().expect("UTF-8");
+    // As a cgroup namespace shows it that begins in one without others below.
+    let script = format!(
+        "echo $$ >{dir}/cgroup.procs; exec unshare -C sh -ec '{WITHOUT_CGROUPS} mount -t cgroup2 none /mnt; \
+         \"$0\" conns --unit x --duration 100ms -q; mkdir /mnt/below; \"$0\" conns --unit x --duration 100ms -q; \
+         rmdir /mnt/below' \"$0\""
+    )
+    .replace("'/ - cgroup2 /{print $5}'", "\"/ - cgroup2 /{print \\$5}\"");
+    let out = with_own_mounts(&script, &[]);
+    let says = "tcptrace: --unit: the cgroup v2 hierarchy has no cgroups yet, and those of v1 are not seen: nothing matches \
+                until one is made there\n";
+    assert_eq!((out.status.code(), text(&out.stderr)), (Some(0), says), "once, and not where there is one");
 }
 
 /// A copy of the binary that everybody may run, wherever the build keeps its own.
@@ -90,7 +109,8 @@ impl Hierarchy {
     /// A cgroup of this process' own and those below it, removed when dropped.
     fn make(&self, below: &[&str]) -> Made {
         let mut made = Made(Vec::new());
-        let name = format!("tt-{}.slice", std::process::id());
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("tt-{}-{}.slice", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         for dir in std::iter::once(self.path.join(&name)).chain(below.iter().map(|b| self.path.join(&name).join(b))) {
             fs::create_dir(&dir).expect("root makes cgroups");
             made.0.push(dir);

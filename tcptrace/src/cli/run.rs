@@ -210,9 +210,17 @@ fn start(
     period: Duration,
     verbose: bool,
 ) -> Result<Live> {
-    if let Some(option) = filter.asks_for_cgroup().filter(|_| !cgroup::is_mounted()) {
-        // Nothing would ever match.
-        return Err(Error::NoCgroups { option });
+    if let Some(option) = filter.asks_for_cgroup() {
+        if !cgroup::is_mounted() {
+            // Nothing would ever match.
+            return Err(Error::NoCgroups { option });
+        }
+        if cgroup::children("/").is_empty() {
+            say(&format!(
+                "--{option}: the cgroup v2 hierarchy has no cgroups yet, and those of v1 are not seen: nothing matches until \
+                 one is made there"
+            ));
+        }
     }
     let buffer = buffer.unwrap_or(live::DEFAULT_BUFFER);
     let settings = Settings {
