@@ -155,7 +155,7 @@ fn three_segments() {
 #[test]
 fn simultaneous_open() {
     let judge = first(Fate::Held, &[true, false], |s| s.flags == SYN);
-    Scene { judge, ..Scene::new("simultaneous_open") }.play(
+    Scene { judge, at_once: true, ..Scene::new("simultaneous_open") }.play(
         |end| {
             end.sock.bind((LEFT, 80).into());
             end.sock.start_connect(address());
@@ -177,7 +177,7 @@ fn simultaneous_open() {
 #[test]
 fn simultaneous_close() {
     let judge = first(Fate::Held, &[true, false], |s| s.flags & FIN != 0);
-    Scene { judge, ..Scene::new("simultaneous_close") }.play(
+    Scene { judge, at_once: true, ..Scene::new("simultaneous_close") }.play(
         |end| {
             end.connect();
             ask(&end.sock);
