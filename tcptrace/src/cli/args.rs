@@ -307,7 +307,7 @@ pub struct Explain {
     /// One JSON object for each page
     #[arg(long)]
     pub json: bool,
-    /// Bold headings and names; auto: on a terminal, unless NO_COLOR is set
+    /// Bold headings and names, colours of ladders; auto: on a terminal, unless NO_COLOR is set
     #[arg(long, value_enum, value_name = "WHEN", default_value_t)]
     pub color: Color,
 }
