@@ -30,6 +30,12 @@ pub enum Error {
         /// What it lacks, and since which version kernels have it.
         missing: String,
     },
+    /// A filter asks for what only the cgroup v2 hierarchy tells.
+    #[error("--{option}: no cgroup v2 hierarchy is mounted here")]
+    NoCgroups {
+        /// Its name, without dashes.
+        option: &'static str,
+    },
     /// Loading the kernel programs failed. The text ends with the way out.
     #[error("{message}")]
     Kernel {
@@ -104,7 +110,7 @@ impl Error {
             Self::Io { .. } | Self::NotARecording { .. } | Self::NewerVersion { .. } | Self::Damaged { .. } => 1,
             Self::Usage(_) | Self::NoPage { .. } => 2,
             Self::NotPermitted { .. } => 3,
-            Self::KernelUnsupported { .. } => 4,
+            Self::KernelUnsupported { .. } | Self::NoCgroups { .. } => 4,
             // As shells have it.
             Self::Command { source, .. } if source.kind() == io::ErrorKind::NotFound => 127,
             Self::Command { .. } => 126,
@@ -119,6 +125,9 @@ impl Error {
             Self::NoPage { .. } => Some("`tcptrace explain` lists all"),
             Self::NotPermitted { .. } => Some("run it as root; `tcptrace doctor` shows which capabilities it needs"),
             Self::KernelUnsupported { .. } => Some("`tcptrace doctor` shows what this kernel offers"),
+            Self::NoCgroups { .. } => Some(
+                "`mount -t cgroup2 none DIRECTORY` mounts it; processes have to be in cgroups of it, as systemd puts them",
+            ),
             Self::NotARecording { .. } => Some("`tcptrace record FILE` makes one"),
             Self::NewerVersion { .. } => Some("read it with the tcptrace that made it, or a newer one"),
             Self::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => {

@@ -100,7 +100,7 @@ fn wrong_usage_is_one_line_with_a_hint_and_status_2() {
 #[test]
 fn wrong_usage_says_what_to_do() {
     for (arguments, says) in [
-        (&["conns", "--uid", "no-such-user"][..], "no user `no-such-user` in /etc/passwd; give the number"),
+        (&["conns", "--uid", "no-such-user"][..], "no user `no-such-user` on this system; give the number"),
         (&["conns", "--by", "port"], "`port` is nothing to group by: comm pid uid role laddr lport raddr rport netns"),
         (&["conns", "--by", "comm,pid,comm"], "--by: `comm` is there twice"),
         (&["trace", "--failed"], "--failed: known only when a connection is over; `tcptrace conns` has it"),
@@ -156,7 +156,7 @@ fn explain_prints_a_page_with_this_hosts_settings() {
     assert!(page.starts_with("TIME_WAIT (state)\n"), "{page}");
     let reuse = std::fs::read_to_string("/proc/sys/net/ipv4/tcp_tw_reuse").expect("every Linux has it");
     assert!(page.contains(&format!("  net.ipv4.tcp_tw_reuse = {}\n", reuse.trim())), "{page}");
-    assert!(page.lines().all(|line| line.len() <= 80) && page.is_ascii(), "{page}");
+    assert!(page.lines().all(|line| line.chars().count() <= 80), "{page}");
     assert_eq!(text(&output(&["explain", "half", "open"]).stdout), text(&output(&["explain", "half-open"]).stdout));
     let all = output(&["explain"]);
     assert!(text(&all.stdout).contains("\n  LAST_ACK ") && text(&all.stdout).contains("\n  syncookies "), "{all:?}");
@@ -207,7 +207,22 @@ fn explain_suits_narrow_and_dumb_terminals() {
     let plain = on_a_terminal_of(40, "explain TIME_WAIT", ("TERM", "dumb"));
     assert!(!plain.contains('\x1b') && plain.lines().all(|line| line.len() <= 40), "{plain:?}");
     assert!(plain.lines().any(|line| line.len() > 30), "{plain:?}");
+    assert!(plain.contains("\n    +0us -> SYN seq="), "a ladder as a list: {plain}");
     assert!(on_a_terminal_of(80, "explain", ("LC_ALL", "C")).is_ascii());
+    // Every page, whatever the terminal lacks.
+    let pages: Vec<String> = tcptrace::explain::PAGES.iter().map(|page| format!("explain {}", page.name)).collect();
+    let script = pages.join(&format!("; {} ", env!("CARGO_BIN_EXE_tcptrace")));
+    for width in [40, 80] {
+        let ascii = on_a_terminal_of(width, &script, ("LC_ALL", "C"));
+        assert!(ascii.is_ascii() && ascii.contains("\x1b["), "{ascii}");
+        let utf8 = on_a_terminal_of(width, &script, ("LC_ALL", "C.UTF-8"));
+        assert_eq!(utf8.contains("──→"), width == 80, "{utf8}");
+        for text in [ascii, utf8] {
+            let lines = text.lines().map(without_colours);
+            assert!(lines.clone().all(|line| line.chars().count() <= width), "{text}");
+            assert!(lines.clone().any(|line| line.chars().count() == width), "{width} columns are used: {text}");
+        }
+    }
 }
 
 /// What bash offers for the last of `words`, as it asks at the Tab key.
@@ -309,6 +324,39 @@ fn on_a_terminal_of(columns: usize, arguments: &str, (name, value): (&str, &str)
     let out = script.output().expect("script of util-linux runs");
     assert_eq!(out.status.code(), Some(0), "{out:?}");
     text(&out.stdout).to_owned()
+}
+
+/// A line of text without its SGR sequences.
+fn without_colours(line: &str) -> String {
+    let mut parts = line.split("\x1b[");
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |plain, part| plain + part.split_once('m').expect("a sequence ends").1)
+}
+
+#[test]
+fn every_command_keeps_colours_for_terminals_that_want_them() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/recordings/rst.rec");
+    for command in ["trace", "conns", "conns --by comm,end", "conns --ladder", "queues"] {
+        let command = format!("{command} -q --time utc --from {path}");
+        let coloured = on_a_terminal(&command, ("TERM", "xterm"));
+        assert!(coloured.contains("\x1b["), "{command}: {coloured:?}");
+        let plain = on_a_terminal(&command, ("NO_COLOR", "1"));
+        assert!(!plain.contains('\x1b'), "{command}: {plain:?}");
+        assert_eq!(coloured.lines().map(without_colours).collect::<Vec<_>>(), plain.lines().collect::<Vec<_>>());
+        // Nor does a dumb terminal move its cursor.
+        let dumb = on_a_terminal(&command, ("TERM", "dumb"));
+        assert!(!dumb.contains('\x1b'), "{command}: {dumb:?}");
+        let never = on_a_terminal(&format!("{command} --color never"), ("TERM", "xterm"));
+        assert_eq!(never, plain, "{command}");
+        let words: Vec<&str> = command.split(' ').collect();
+        assert!(!output(&words).stdout.contains(&0x1b), "{command}: none in a pipe");
+        let always = output(&[&words[..], &["--color", "always"]].concat());
+        assert!(text(&always.stdout).contains("\x1b["), "{command}: {always:?}");
+        // Green and red, which many cannot tell apart, do not both appear; and nothing is yellow on a light ground.
+        for code in coloured.split("\x1b[").skip(1).map(|part| part.split('m').next().unwrap_or_default()) {
+            assert!(["0", "1", "2", "35", "36", "1;31"].contains(&code), "{command}: colour {code}");
+        }
+    }
 }
 
 #[test]

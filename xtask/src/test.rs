@@ -15,13 +15,17 @@ use anyhow::{Context as _, Result, ensure};
 
 use crate::{apt, bpf, docs, sh, tidy, vm};
 
-/// What the live tests run: (package, executable). `tcpstates` is compared with, the servers and clients are peers.
-const PACKAGES: [apt::Package; 5] = [
+/// What the live tests run: (package, executable). `tcpstates` is compared with, the servers and clients are peers; shells complete, and
+/// nss_wrapper knows users of its own.
+const PACKAGES: [apt::Package; 8] = [
     ("curl", Some("curl")),
+    ("fish", Some("fish")),
     ("iproute2", Some("ip")),
     ("libbpf-tools", Some("tcpstates")),
+    ("libnss-wrapper", None),
     ("nginx-light", Some("nginx")),
     ("util-linux", Some("unshare")),
+    ("zsh", Some("zsh")),
 ];
 
 /// Live tests that belong to `--quick` have names that start with this.

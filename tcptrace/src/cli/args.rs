@@ -43,7 +43,7 @@ pub enum Command {
     /// What a TCP state or a term means, and what to do about it
     #[command(after_help = EXPLAIN_HELP)]
     Explain(Explain),
-    /// Print the completions of a shell: commands, options, processes, ports
+    /// Print the completions of a shell: commands, options, processes, ports, containers
     #[command(after_help = COMPLETIONS_HELP)]
     Completions {
         /// The shell
@@ -307,7 +307,7 @@ pub struct Explain {
     /// One JSON object for each page
     #[arg(long)]
     pub json: bool,
-    /// Bold headings and names; auto: on a terminal, unless NO_COLOR is set
+    /// Bold headings and names, colours of ladders; auto: on a terminal, unless NO_COLOR is set
     #[arg(long, value_enum, value_name = "WHEN", default_value_t)]
     pub color: Color,
 }
@@ -376,10 +376,13 @@ filters! {
     /// User of that process: names or numbers
     uid: "USERS",
     /// cgroup of that process, and all below it: /system.slice
+    #[arg(add = Complete::new(complete::cgroups))]
     cgroup: "PATHS",
     /// Container of that process: name, id or the beginning of an id (4 digits at least)
+    #[arg(add = Complete::new(complete::containers))]
     container: "NAMES",
     /// systemd unit of that process: nginx or nginx.service
+    #[arg(add = Complete::new(complete::units))]
     unit: "NAMES",
     /// client, server or listener
     #[arg(add = Complete::new(complete::roles))]

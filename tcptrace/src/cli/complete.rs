@@ -1,13 +1,14 @@
 //! What a shell asks at the Tab key: the words so far in, candidates out.
 //!
 //! The script of `tcptrace completions` runs tcptrace itself with [`VARIABLE`] set, so candidates are those of this moment: processes,
-//! ports in use.
+//! ports in use, containers.
 
 use std::{
     collections::BTreeSet,
     ffi::{OsStr, OsString},
     fs,
     io::{BufRead as _, BufReader, Read as _},
+    path::Path,
 };
 
 use clap::CommandFactory as _;
@@ -25,13 +26,19 @@ use crate::{
     error::{Error, Result},
     explain::PAGES,
     group::Key,
-    model::State,
+    kernel::{
+        cgroup,
+        containers::{self, Containers},
+    },
+    model::{Cgroup, Container, State},
 };
 
 /// Set by a shell's script to the shell's name.
 const VARIABLE: &str = "TCPTRACE_COMPLETE";
 /// Bytes of a list of sockets that are looked at: a host with hundreds of thousands should not make the Tab key slow.
 const MOST: u64 = 4 << 20;
+/// Cgroups that are looked at, for the same reason.
+const MOST_CGROUPS: usize = 10_000;
 
 /// Answer a shell that asks for candidates. False: none does.
 ///
@@ -70,9 +77,7 @@ pub fn comms(current: &OsStr) -> Vec<CompletionCandidate> {
             names.insert(name.trim_end_matches('\n').to_owned());
         }
     }
-    // Bash puts a candidate into the command line as it is: a name that a shell would take apart does not get there.
-    let plain = |name: &String| name.chars().all(|c| c.is_ascii_alphanumeric() || "._-+@:/".contains(c));
-    list(current, names.into_iter().filter(plain))
+    list(current, names.into_iter().filter(|name| plain(name)))
 }
 
 /// `--lport`: ports that processes listen on.
@@ -102,6 +107,36 @@ pub fn keys(current: &OsStr) -> Vec<CompletionCandidate> {
     list(current, Key::ALL.iter().map(ToString::to_string))
 }
 
+/// `--container`: names where the runtimes' files may be read and tell one, else ids, as short as runtimes show them.
+pub fn containers(current: &OsStr) -> Vec<CompletionCandidate> {
+    let mut names = Containers::new(Path::new("/"), containers::PATIENCE);
+    let mut found = BTreeSet::new();
+    for cgroup in cgroup::paths(MOST_CGROUPS).iter().map(|path| Cgroup::new(path, None, None)) {
+        let named = names.name(&cgroup).and_then(|named| named.container);
+        if let Some(Container { id, .. }) = cgroup.container {
+            let short = if id.len() == 64 { &id[..12] } else { &id };
+            found.insert(named.unwrap_or_else(|| short.to_owned()));
+        }
+    }
+    list(current, found.into_iter().filter(|name| plain(name)))
+}
+
+/// `--unit`.
+pub fn units(current: &OsStr) -> Vec<CompletionCandidate> {
+    let paths = cgroup::paths(MOST_CGROUPS);
+    let units: BTreeSet<_> =
+        paths.iter().filter_map(|path| Cgroup::new(path, None, None).unit).map(String::from).collect();
+    list(current, units.into_iter().filter(|name| plain(name)))
+}
+
+/// `--cgroup`: one step of a path after the other.
+pub fn cgroups(current: &OsStr) -> Vec<CompletionCandidate> {
+    let last = current.to_str().map_or("", |text| text.rsplit(',').next().unwrap_or(text));
+    let parent = last.rfind('/').map_or("", |slash| &last[..slash]);
+    let children: BTreeSet<_> = cgroup::children(parent).into_iter().map(|name| format!("{parent}/{name}")).collect();
+    list(current, children.into_iter().filter(|name| plain(name)))
+}
+
 /// `--role`.
 pub fn roles(current: &OsStr) -> Vec<CompletionCandidate> {
     list(current, ["client", "server", "listener"].map(str::to_owned).into_iter())
@@ -110,6 +145,11 @@ pub fn roles(current: &OsStr) -> Vec<CompletionCandidate> {
 /// `explain`.
 pub fn pages(current: &OsStr) -> Vec<CompletionCandidate> {
     list(current, PAGES.iter().map(|page| page.name.to_owned()))
+}
+
+/// Bash puts a candidate into the command line as it is: a name that a shell would take apart does not get there.
+fn plain(name: &str) -> bool {
+    name.chars().all(|c| c.is_ascii_alphanumeric() || "._-+@:/".contains(c))
 }
 
 fn numbers(ports: BTreeSet<u16>) -> impl Iterator<Item = String> {

@@ -46,8 +46,8 @@ pub enum Config {
         page: Option<&'static Page>,
         /// `--json`.
         json: bool,
-        /// Bold headings.
-        color: bool,
+        /// Where it is shown.
+        look: Terminal,
     },
     /// `completions`.
     Completions(Shell),
@@ -57,6 +57,15 @@ pub enum Config {
     DocsExplain,
     /// `docs-man`: the file name of a page; None: the names of all.
     DocsMan(Option<String>),
+}
+
+/// What the terminal can show and is wanted to.
+#[derive(Clone, Copy, Debug)]
+pub struct Terminal {
+    /// ANSI colours.
+    pub color: bool,
+    /// Nothing but ASCII.
+    pub ascii: bool,
 }
 
 /// See [`Config::Show`].
@@ -96,6 +105,8 @@ pub struct Show {
     pub color: bool,
     /// Ladders in ASCII.
     pub ascii: bool,
+    /// The terminal cannot move its cursor.
+    pub dumb: bool,
     /// A line a second on stderr.
     pub stats: bool,
     /// `-v`.
@@ -217,7 +228,10 @@ pub fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Option<Config>
             }))
         }
         Command::Doctor(d) => Config::Doctor { json: d.json, tier: d.tier.into(), color: color(d.color) },
-        Command::Explain(e) => Config::Explain { page: page(&e.name.join(" "))?, json: e.json, color: color(e.color) },
+        Command::Explain(e) => {
+            let look = Terminal { color: color(e.color), ascii: ascii() };
+            Config::Explain { page: page(&e.name.join(" "))?, json: e.json, look }
+        }
         Command::Completions { shell } => Config::Completions(shell),
         Command::DocsEvents => Config::DocsEvents,
         Command::DocsExplain => Config::DocsExplain,
@@ -285,6 +299,7 @@ fn show_config(records: Records, s: args::Show) -> Result<Show> {
         },
         color: color(s.color),
         ascii: ascii(),
+        dumb: is_dumb(),
         stats: s.stats,
         verbose: s.noise.verbose,
         quiet: s.noise.quiet,

@@ -6,7 +6,7 @@ use jiff::tz::TimeZone;
 use tcptrace_common::settings::side;
 
 use super::{
-    Config, Queues, Record, Show,
+    Config, Queues, Record, Show, Terminal,
     command::{CommandLine, Held},
     complete, man,
     stop::Signals,
@@ -18,7 +18,7 @@ use crate::{
     frame::fact,
     group::Groups,
     kernel::{
-        containers,
+        cgroup, containers,
         doctor::{Report, Verdict},
         facts,
         load::{KernelFilter, Settings},
@@ -48,10 +48,12 @@ pub fn run(config: Config) -> Result<ExitCode> {
         Config::Show(config) => block_on(show(*config))?,
         Config::Record(config) => block_on(record(*config))?,
         Config::Doctor { json, tier, color } => doctor(json, tier, color),
-        Config::Explain { page, json, color } => explain(page, json, color).map(|()| ExitCode::SUCCESS),
+        Config::Explain { page, json, look } => explain(page, json, look).map(|()| ExitCode::SUCCESS),
         Config::Completions(shell) => print(&complete::script(shell)).map(|()| ExitCode::SUCCESS),
         Config::DocsEvents => print(&events_markdown()).map(|()| ExitCode::SUCCESS),
-        Config::DocsExplain => print(&explain::markdown()).map(|()| ExitCode::SUCCESS),
+        Config::DocsExplain => {
+            print(&explain::markdown(&|name, width| ladder(name, width, PRINTED))).map(|()| ExitCode::SUCCESS)
+        }
         Config::DocsMan(name) => manual(name.as_deref()).map(|()| ExitCode::SUCCESS),
     }
 }
@@ -131,17 +133,18 @@ async fn show_from<S: Source>(
         header: width.is_some() && !config.ladder,
         ascii: config.ascii,
     };
+    // A table is painted over the one before.
+    let repaint = width.is_some() && !config.dumb;
     let headings = match config.records {
         Records::Transitions => Headings::Transitions,
         Records::Connections if !config.by.is_empty() => {
             // How a recording ends is known at once.
-            let sink = GroupsText::new(out, look, width.is_some() && S::LIVE);
+            let sink = GroupsText::new(out, look, repaint && S::LIVE);
             return trace(source, tape, sink, config, messages, limit_ns, signals).await;
         }
         Records::Connections => Headings::Connections,
         Records::Queues => {
-            let repaint = width.is_some() && config.count != Some(1);
-            let sink = QueuesText::new(out, look, repaint);
+            let sink = QueuesText::new(out, look, repaint && config.count != Some(1));
             return trace(source, tape, sink, config, messages, limit_ns, signals).await;
         }
     };
@@ -207,6 +210,18 @@ fn start(
     period: Duration,
     verbose: bool,
 ) -> Result<Live> {
+    if let Some(option) = filter.asks_for_cgroup() {
+        if !cgroup::is_mounted() {
+            // Nothing would ever match.
+            return Err(Error::NoCgroups { option });
+        }
+        if cgroup::children("/").is_empty() {
+            say(&format!(
+                "--{option}: the cgroup v2 hierarchy has no cgroups yet, and those of v1 are not seen: nothing matches until \
+                 one is made there"
+            ));
+        }
+    }
     let buffer = buffer.unwrap_or(live::DEFAULT_BUFFER);
     let settings = Settings {
         filter: kernel_filter(filter),
@@ -268,7 +283,7 @@ fn doctor(json: bool, tier: Tier, color: bool) -> Result<ExitCode> {
     })
 }
 
-fn explain(page: Option<&'static Page>, json: bool, color: bool) -> Result<()> {
+fn explain(page: Option<&'static Page>, json: bool, terminal: Terminal) -> Result<()> {
     let value = |name: &str| facts::sysctl(Path::new("/"), name);
     if json {
         let now = monotonic();
@@ -276,21 +291,33 @@ fn explain(page: Option<&'static Page>, json: bool, color: bool) -> Result<()> {
         encoder.offset_ns = Some(wall_clock().wrapping_sub(now as i64));
         let mut lines = Vec::new();
         for page in PAGES.iter().filter(|p| page.is_none_or(|wanted| wanted.name == p.name)) {
-            ExplainObject::new(page, &value).encode(now, &mut lines, &mut encoder);
+            let draw = |name: &str, width| ladder(name, width, PRINTED);
+            ExplainObject::new(page, &value, &draw).encode(now, &mut lines, &mut encoder);
         }
         return print(&String::from_utf8_lossy(&lines));
     }
-    let look = explain::Look { width: terminal_width().unwrap_or(80), color };
+    let look = explain::Look { width: terminal_width().unwrap_or(80), color: terminal.color };
     match page {
-        Some(page) => print(&explain::page(page, look, &value)),
+        Some(page) => print(&explain::page(page, look, &value, &|name, width| ladder(name, width, terminal))),
         None => print(&explain::index(look)),
     }
+}
+
+/// What is printed for no terminal in particular.
+const PRINTED: Terminal = Terminal { color: false, ascii: false };
+
+/// The ladder of a recording that tcptrace carries. A test draws all of them: none is missing or damaged.
+fn ladder(name: &str, width: usize, terminal: Terminal) -> String {
+    let Terminal { color, ascii } = terminal;
+    let (time, zone) = (TimeMode::Utc, TimeZone::UTC);
+    let look = Look { width: Some(width), follow: false, color, time, zone, header: false, ascii };
+    explain::recording(name).map(|bytes| pipeline::draw(bytes, look)).transpose().ok().flatten().unwrap_or_default()
 }
 
 fn manual(name: Option<&str>) -> Result<()> {
     match name {
         None => print(&(man::names().join("\n") + "\n")),
-        Some(name) => match man::page(name) {
+        Some(name) => match man::page(name, &|name, width| ladder(name, width, Terminal { ascii: true, ..PRINTED })) {
             Some(page) => print(&page),
             None => Err(Error::Usage(format!("no manual page is called that; there are {}", man::names().join(", ")))),
         },

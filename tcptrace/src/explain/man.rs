@@ -2,11 +2,14 @@
 
 use clap_mangen::roff::{Inline, Roff, bold, italic, roman};
 
-use super::{Arc, Kind, PAGES, Page, sysctl};
+use super::{Arc, Draw, Kind, PAGES, Page, sysctl};
 
-/// All pages, as source of tcptrace-explain(7).
+/// Columns of a ladder: with the indentation of a manual page they fit a terminal of 80.
+const WIDTH: usize = 72;
+
+/// All pages, as source of tcptrace-explain(7). `draw` is to draw in ASCII, which every formatter and every font has.
 #[must_use]
-pub fn man() -> String {
+pub fn man(draw: Draw) -> String {
     let mut roff = Roff::new();
     let source = concat!("tcptrace ", env!("CARGO_PKG_VERSION"));
     // No date, so that the same source makes the same page: an empty argument has to be written as two quotes.
@@ -20,14 +23,14 @@ pub fn man() -> String {
     ]);
     for kind in Kind::ALL {
         roff.control("SH", [kind.plural().to_uppercase().as_str()]);
-        PAGES.iter().filter(|page| page.kind == kind).for_each(|page| write_page(&mut roff, page));
+        PAGES.iter().filter(|page| page.kind == kind).for_each(|page| write_page(&mut roff, page, draw));
     }
     roff.control("SH", ["SEE ALSO"]);
     roff.text([bold("tcptrace"), roman("(1), "), bold("tcp"), roman("(7), "), bold("ss"), roman("(8)")]);
     roff.render()
 }
 
-fn write_page(roff: &mut Roff, page: &Page) {
+fn write_page(roff: &mut Roff, page: &Page, draw: Draw) {
     roff.control("SS", [page.name]);
     roff.text([roman(page.summary)]);
     if !page.aliases.is_empty() {
@@ -42,6 +45,20 @@ fn write_page(roff: &mut Roff, page: &Page) {
     list(roff, "On each side", page.sides.iter().map(|&(side, text)| (italic(side), text)));
     list(roff, "Entered from", arcs(page.enters));
     list(roff, "Left for", arcs(page.leaves));
+    for (i, example) in page.examples.iter().enumerate() {
+        if i == 0 {
+            heading(roff, Page::EXAMPLES);
+        } else {
+            roff.control("PP", []);
+        }
+        roff.text([roman(example.shows)]);
+        roff.control("PP", []);
+        roff.control("EX", []);
+        for line in draw(example.recording, WIDTH).trim_end().lines() {
+            roff.text([roman(line)]);
+        }
+        roff.control("EE", []);
+    }
     if !page.healthy.is_empty() {
         heading(roff, "On a healthy host");
         roff.text([roman(page.healthy)]);

@@ -1,9 +1,11 @@
-//! What a state or a term means, and what to do about it: a name in, a page out. Pure: values of this host are given by the caller.
+//! What a state or a term means, and what to do about it: a name in, a page out. Pure: values of this host are given by the caller,
+//! who also draws the ladders of the recordings that are shown ([`Draw`]).
 //!
 //! The pages are plain data; `tcptrace explain`, docs/explain.md and tcptrace-explain(7) are drawn from the same ones.
 
 mod man;
 mod markdown;
+mod recordings;
 mod states_closing;
 mod states_opening;
 mod sysctls;
@@ -16,6 +18,7 @@ mod text;
 
 pub use man::man;
 pub use markdown::markdown;
+pub use recordings::{RECORDINGS, recording};
 pub use sysctls::{Sysctl, sysctl};
 pub use text::{Look, index, page};
 
@@ -52,8 +55,8 @@ pub struct Page {
     pub options: &'static [(&'static str, &'static str)],
     /// Where the standards say it.
     pub rfcs: &'static [Rfc],
-    /// The scenario of tests/scenarios whose recording its ladder is drawn from.
-    pub ladder: Option<&'static str>,
+    /// Connections that show it.
+    pub examples: &'static [Example],
     /// Names of other pages.
     pub see: &'static [&'static str],
 }
@@ -74,7 +77,7 @@ impl Page {
         sysctls: &[],
         options: &[],
         rfcs: &[],
-        ladder: None,
+        examples: &[],
         see: &[],
     };
 }
@@ -109,6 +112,22 @@ impl Kind {
         }
     }
 }
+
+/// A connection as it was recorded, drawn as a ladder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Example {
+    /// Name of its [`recording`].
+    pub recording: &'static str,
+    /// What to look at in it. Numbers and times are another recording's next time: none is named.
+    pub shows: &'static str,
+}
+
+const fn example(recording: &'static str, shows: &'static str) -> Example {
+    Example { recording, shows }
+}
+
+/// The ladder of a recording of that name, in so many columns at most.
+pub type Draw<'a> = &'a dyn Fn(&str, usize) -> String;
 
 /// A state at the other end of a transition, and what causes the transition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -200,6 +219,9 @@ pub fn nearest(asked: &str) -> Vec<&'static str> {
 }
 
 impl Page {
+    /// Heading of [`Page::examples`].
+    const EXAMPLES: &'static str = "As recorded";
+
     fn keys(&self) -> impl Iterator<Item = &'static str> + use<> {
         std::iter::once(self.name).chain(self.aliases.iter().copied())
     }

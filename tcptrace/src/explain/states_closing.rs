@@ -1,6 +1,6 @@
 //! States from the first FIN on.
 
-use super::{Arc, Kind, Page, rfc};
+use super::{Arc, Kind, Page, example, rfc};
 use crate::model::State;
 
 /// FIN_WAIT1: this end closed first.
@@ -22,7 +22,7 @@ pub const FIN_WAIT1: Page = Page {
         Arc(
             State::Established,
             "this end closes first: close(), shutdown() of the writing side, or the process \
-         ends",
+             ends",
         ),
         Arc(State::SynRecv, "Fast Open: close() or shutdown() before the final ACK"),
     ],
@@ -50,7 +50,13 @@ pub const FIN_WAIT1: Page = Page {
         ("TCP_USER_TIMEOUT", "milliseconds that data and FIN may stay unacknowledged"),
     ],
     rfcs: &[rfc(9293, "3.6", "closing a connection"), rfc(9293, "3.10.4", "CLOSE call")],
-    ladder: Some("normal_close_client"),
+    examples: &[
+        example("fin_again", "The FIN is lost, and FIN_WAIT1 lasts until it is sent again and acknowledged."),
+        example(
+            "window",
+            "The FIN waits behind data that the peer does not take. It leaves when its process has read the rest.",
+        ),
+    ],
     see: &["teardown", "FIN_WAIT2", "CLOSING"],
     ..Page::EMPTY
 };
@@ -90,7 +96,11 @@ pub const FIN_WAIT2: Page = Page {
     sysctls: &["net.ipv4.tcp_fin_timeout", "net.ipv4.tcp_max_orphans", "net.ipv4.tcp_max_tw_buckets"],
     options: &[("TCP_LINGER2", "seconds in FIN_WAIT2 after close(), instead of tcp_fin_timeout; below 0: none")],
     rfcs: &[rfc(9293, "3.6", "closing a connection"), rfc(1122, "4.2.2.13", "half-close and its time limit")],
-    ladder: Some("orphan_fin_wait2"),
+    examples: &[example(
+        "fin_wait2",
+        "The client has called close(): no process is there when the peer, which needs a while for it, closes. \
+         The kernel waits in its place.",
+    )],
     see: &["half-close", "CLOSE_WAIT", "TIME_WAIT"],
     ..Page::EMPTY
 };
@@ -138,7 +148,11 @@ pub const CLOSE_WAIT: Page = Page {
         "finds out that the peer is gone; the descriptor stays open until the process closes it",
     )],
     rfcs: &[rfc(9293, "3.6", "closing a connection"), rfc(9293, "3.10.4", "CLOSE call")],
-    ladder: Some("normal_close_server"),
+    examples: &[example(
+        "close_wait",
+        "A leak: the client has closed, the server read the end of file and keeps the socket. The kernel \
+         acknowledges the FIN, and nothing more will happen.",
+    )],
     see: &["FIN_WAIT2", "LAST_ACK", "half-close"],
     ..Page::EMPTY
 };
@@ -171,7 +185,10 @@ pub const LAST_ACK: Page = Page {
     sysctls: &["net.ipv4.tcp_orphan_retries", "net.ipv4.tcp_max_orphans"],
     options: &[("SO_LINGER", "close() waits for the FIN's ACK; with a time of 0 it sends a RST instead of a FIN")],
     rfcs: &[rfc(9293, "3.6", "closing a connection")],
-    ladder: Some("normal_close_server"),
+    examples: &[example(
+        "close_by_server",
+        "At the left: the server closed first, the client follows, and CLOSE comes with the ACK of its FIN.",
+    )],
     see: &["teardown", "CLOSE_WAIT", "TIME_WAIT"],
     ..Page::EMPTY
 };
@@ -197,7 +214,11 @@ pub const CLOSING: Page = Page {
     look: &[("tcptrace conns --state CLOSING", "connections with the pattern simultaneous_close")],
     sysctls: &["net.ipv4.tcp_orphan_retries", "net.ipv4.tcp_max_orphans"],
     rfcs: &[rfc(9293, "3.6", "simultaneous close (figure 13)")],
-    ladder: Some("simultaneous_close"),
+    examples: &[example(
+        "simultaneous_close",
+        "Two FINs cross: each arrives before the ACK of the own one, and both ends go through CLOSING to \
+         TIME_WAIT.",
+    )],
     see: &["teardown", "FIN_WAIT1", "TIME_WAIT"],
     ..Page::EMPTY
 };
@@ -261,6 +282,9 @@ pub const TIME_WAIT: Page = Page {
         rfc(1337, "", "TIME-WAIT assassination"),
         rfc(6191, "2", "reuse with timestamps"),
     ],
-    ladder: Some("time_wait_expired"),
+    examples: &[example(
+        "close_by_client",
+        "The client closes first, and the TIME_WAIT is the client's. The server is done with the last ACK.",
+    )],
     see: &["2msl", "short-connections", "teardown"],
 };

@@ -1,6 +1,6 @@
 //! States up to an established connection.
 
-use super::{Arc, Kind, Page, rfc};
+use super::{Arc, Kind, Page, example, rfc};
 use crate::model::State;
 
 /// CLOSE: no connection.
@@ -33,7 +33,7 @@ pub const CLOSE: Page = Page {
         Arc(
             State::Established,
             "RST from either end, no answer to retransmits or keepalive probes, or killed (ss \
-         -K)",
+             -K)",
         ),
         Arc(State::FinWait1, "RST, or no answer to the FIN"),
         Arc(State::FinWait2, "RST, or the peer's FIN did not come in time"),
@@ -54,7 +54,10 @@ pub const CLOSE: Page = Page {
         ("cat /proc/net/sockstat", "sockets in use, orphaned, in TIME_WAIT, allocated"),
     ],
     rfcs: &[rfc(9293, "3.3.2", "state machine"), rfc(9293, "3.10.7.1", "segments that arrive in CLOSED")],
-    ladder: Some("refused"),
+    examples: &[example(
+        "refused",
+        "From CLOSE and back to it: nobody listens, and the RST that says so ends the attempt at once.",
+    )],
     see: &["rst", "teardown", "TIME_WAIT"],
     ..Page::EMPTY
 };
@@ -98,7 +101,11 @@ pub const LISTEN: Page = Page {
         ("TCP_FASTOPEN", "accept data in the SYN; the value bounds such requests"),
     ],
     rfcs: &[rfc(9293, "3.10.1", "OPEN call"), rfc(9293, "3.10.7.2", "segments that arrive in LISTEN")],
-    ladder: Some("normal_close_server"),
+    examples: &[example(
+        "close_by_server",
+        "What a listener makes of a SYN, at the right: a request in NEW_SYN_RECV, and at the final ACK a socket. \
+         The listener itself stays in LISTEN and has no part in it.",
+    )],
     see: &["backlog", "half-open", "syncookies", "NEW_SYN_RECV"],
 };
 
@@ -159,7 +166,11 @@ pub const SYN_SENT: Page = Page {
         rfc(6298, "2", "initial retransmission timeout of 1 s"),
         rfc(1122, "4.2.3.5", "connection failures: a SYN is tried for at least 3 minutes (Linux: about 2)"),
     ],
-    ladder: Some("syn_retransmitted"),
+    examples: &[example(
+        "no_answer",
+        "Nothing comes back: the SYN is sent again, each time after twice the wait, until connect() gives up. \
+         Here after 2 retransmits (tcp_syn_retries).",
+    )],
     see: &["handshake", "NEW_SYN_RECV", "backlog", "rst"],
     ..Page::EMPTY
 };
@@ -216,7 +227,11 @@ pub const NEW_SYN_RECV: Page = Page {
         rfc(4987, "2", "the SYN flooding attack"),
         rfc(4987, "3", "common defenses"),
     ],
-    ladder: Some("request_completed"),
+    examples: &[example(
+        "half_open",
+        "The final ACK is lost: the client is ESTABLISHED, the server still half-open. A second later it sends \
+         the SYN-ACK again, and the answer completes the handshake.",
+    )],
     see: &["half-open", "syncookies", "backlog", "SYN_RECV"],
 };
 
@@ -258,7 +273,13 @@ pub const SYN_RECV: Page = Page {
         rfc(9293, "3.5", "simultaneous connection synchronization (figure 7)"),
         rfc(7413, "4.2", "Fast Open protocol"),
     ],
-    ladder: Some("simultaneous_open"),
+    examples: &[
+        example(
+            "fast_open",
+            "With Fast Open the server's socket is in SYN_RECV from the SYN, which brings data, to the final ACK.",
+        ),
+        example("simultaneous_open", "Two SYNs cross: both ends go through SYN_RECV, and nobody listens."),
+    ],
     see: &["NEW_SYN_RECV", "handshake", "half-open"],
 };
 
@@ -316,6 +337,10 @@ pub const ESTABLISHED: Page = Page {
         rfc(9293, "3.8.3", "connection failures"),
         rfc(9293, "3.10.7.4", "segments that arrive in other states"),
     ],
-    ladder: Some("normal_close_client"),
+    examples: &[example(
+        "long",
+        "From the SYN-ACK on at the left, from the final ACK on at the right, to the first FIN. In between 50 \
+         requests and answers.",
+    )],
     see: &["handshake", "keepalive", "long-connections", "teardown"],
 };

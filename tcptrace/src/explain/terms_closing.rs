@@ -1,6 +1,6 @@
 //! Terms about the end of a connection.
 
-use super::{Kind, Page, rfc};
+use super::{Kind, Page, example, rfc};
 
 /// How a connection ends by FINs.
 pub const TEARDOWN: Page = Page {
@@ -45,7 +45,16 @@ pub const TEARDOWN: Page = Page {
         rfc(1122, "4.2.2.13", "closing a connection"),
         rfc(2525, "2.17", "close() with unread data"),
     ],
-    ladder: Some("normal_close_client"),
+    examples: &[
+        example(
+            "close_by_client",
+            "Four segments: the server's process takes its time, so the ACK of the first FIN goes alone.",
+        ),
+        example(
+            "three_segments",
+            "Three segments: the server's process closes at once, and the ACK goes with its FIN.",
+        ),
+    ],
     see: &["half-close", "rst", "2msl", "FIN_WAIT1", "CLOSE_WAIT"],
     ..Page::EMPTY
 };
@@ -77,7 +86,11 @@ pub const HALF_CLOSE: Page = Page {
     ],
     options: &[("shutdown(fd, SHUT_WR)", "half-close"), ("close(fd)", "closes both directions for this process")],
     rfcs: &[rfc(9293, "3.6.1", "half-closed connections"), rfc(1122, "4.2.2.13", "half-close and its time limit")],
-    ladder: Some("half_close"),
+    examples: &[example(
+        "half_close",
+        "The client says that its question is complete, and reads: the answer comes between its FIN and the \
+         server's.",
+    )],
     see: &["FIN_WAIT2", "CLOSE_WAIT", "teardown"],
     ..Page::EMPTY
 };
@@ -111,7 +124,11 @@ pub const TWO_MSL: Page = Page {
         rfc(7323, "5", "protection against old segments (PAWS)"),
         rfc(1337, "", "TIME-WAIT assassination"),
     ],
-    ladder: Some("time_wait_expired"),
+    examples: &[example(
+        "close_by_server",
+        "It begins with the last FIN at the end that closed first: here the server, at the right. The client has \
+         nothing left.",
+    )],
     see: &["TIME_WAIT", "teardown", "short-connections"],
     ..Page::EMPTY
 };
@@ -166,7 +183,10 @@ pub const RST: Page = Page {
         rfc(5961, "3", "forged resets and the challenge ACK"),
         rfc(2525, "2.17", "close() with unread data"),
     ],
-    ladder: Some("rst_received"),
+    examples: &[
+        example("rst", "The client closes with SO_LINGER 0. One segment, no answer, and both ends are in CLOSE."),
+        example("refused", "The answer to a SYN for a port on which nobody listens."),
+    ],
     see: &["CLOSE", "teardown", "flags"],
     ..Page::EMPTY
 };

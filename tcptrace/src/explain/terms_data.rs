@@ -1,6 +1,6 @@
 //! Terms about segments and the flow of data.
 
-use super::{Kind, Page, rfc};
+use super::{Kind, Page, example, rfc};
 
 /// Maximum segment size.
 pub const MSS: Page = Page {
@@ -39,6 +39,11 @@ pub const MSS: Page = Page {
         rfc(9293, "3.7.2", "path MTU discovery"),
         rfc(4821, "7", "probing without ICMP"),
     ],
+    examples: &[example(
+        "mss",
+        "The line that begins with MSS: what the client sends at most, for the server's link takes smaller packets, \
+         and what it announced. Both numbers are without the 12 bytes of timestamps.",
+    )],
     see: &["handshake", "window"],
     ..Page::EMPTY
 };
@@ -96,6 +101,11 @@ pub const WINDOW: Page = Page {
         rfc(7323, "2", "window scale option"),
         rfc(5681, "3", "congestion control"),
     ],
+    examples: &[example(
+        "window",
+        "The server does not read: its window is soon full, and most of the data waits at the client with the \
+         FIN behind it.",
+    )],
     see: &["mss", "delayed-ack", "nagle"],
     ..Page::EMPTY
 };
@@ -136,6 +146,11 @@ pub const NAGLE: Page = Page {
         rfc(896, "", "congestion control in IP/TCP: the original"),
         rfc(1122, "4.2.3.4", "when to send data"),
     ],
+    examples: &[example(
+        "nagle",
+        "Ten requests, each written in two small pieces and then answered. In one piece each they would take ten round \
+         trips of 10 ms. The rest is Nagle and delayed ACKs: the second piece waits for the ACK of the first.",
+    )],
     see: &["delayed-ack", "window"],
     ..Page::EMPTY
 };
@@ -169,6 +184,17 @@ pub const DELAYED_ACK: Page = Page {
         rfc(1122, "4.2.3.2", "when to send an ACK segment"),
         rfc(5681, "4.2", "generating acknowledgments"),
     ],
+    examples: &[
+        example(
+            "three_segments",
+            "The ACK of the client's FIN waits, and goes with the server's FIN: one segment less.",
+        ),
+        example(
+            "close_by_client",
+            "The process does not close in time: the ACK goes alone, later than the FIN came by as much as it was \
+             delayed.",
+        ),
+    ],
     see: &["nagle", "window"],
     ..Page::EMPTY
 };
@@ -201,7 +227,11 @@ pub const FLAGS: Page = Page {
         rfc(9293, "3.8.5", "urgent information"),
         rfc(3168, "6.1", "ECN in TCP"),
     ],
-    ladder: Some("normal_close_client"),
+    examples: &[example(
+        "rst_after_close",
+        "SYN, ACK, FIN and RST in one connection: the client has closed, the server sends on, and is told that \
+         nobody is there.",
+    )],
     see: &["handshake", "teardown", "rst"],
     ..Page::EMPTY
 };

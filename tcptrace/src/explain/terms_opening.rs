@@ -1,6 +1,6 @@
 //! Terms about beginning, and about how long connections live.
 
-use super::{Kind, Page, rfc};
+use super::{Kind, Page, example, rfc};
 
 /// The three-way handshake.
 pub const HANDSHAKE: Page = Page {
@@ -53,7 +53,10 @@ pub const HANDSHAKE: Page = Page {
         rfc(7323, "2", "window scale option"),
         rfc(6298, "2", "initial retransmission timeout of 1 s"),
     ],
-    ladder: Some("normal_close_client"),
+    examples: &[example(
+        "close_by_client",
+        "The first three segments. Each end's number is acknowledged plus one, for a SYN takes one.",
+    )],
     see: &["half-open", "backlog", "SYN_SENT", "flags"],
     ..Page::EMPTY
 };
@@ -102,7 +105,11 @@ pub const HALF_OPEN: Page = Page {
         rfc(4987, "2", "the SYN flooding attack"),
         rfc(4987, "3", "common defenses"),
     ],
-    ladder: Some("request_synack_timeout"),
+    examples: &[example(
+        "half_open",
+        "Half-open at the right from the SYN on. The first final ACK is lost, so it lasts until the SYN-ACK was \
+         sent again.",
+    )],
     see: &["NEW_SYN_RECV", "syncookies", "backlog"],
     ..Page::EMPTY
 };
@@ -148,7 +155,11 @@ pub const BACKLOG: Page = Page {
         ("SO_REUSEPORT", "several listeners share the work, each with queues of its own"),
     ],
     rfcs: &[rfc(9293, "3.9.1.1", "OPEN call"), rfc(4987, "3.2", "increasing the backlog")],
-    ladder: Some("request_overflow_completes_later"),
+    examples: &[example(
+        "backlog",
+        "The accept queue is full when the SYN comes: it is dropped without a word. By the time the client sends \
+         it again there is room.",
+    )],
     see: &["LISTEN", "half-open", "syncookies"],
     ..Page::EMPTY
 };
@@ -183,7 +194,11 @@ pub const SYNCOOKIES: Page = Page {
     ],
     sysctls: &["net.ipv4.tcp_syncookies", "net.core.somaxconn", "net.ipv4.tcp_timestamps"],
     rfcs: &[rfc(4987, "3.6", "SYN cookies"), rfc(7323, "3", "timestamps option")],
-    ladder: Some("request_cookie"),
+    examples: &[example(
+        "cookies",
+        "The SYN-ACK is a cookie: the server keeps nothing, and makes the connection from the ACK alone. What \
+         came before has no time there.",
+    )],
     see: &["half-open", "backlog", "NEW_SYN_RECV"],
     ..Page::EMPTY
 };
@@ -228,7 +243,11 @@ pub const KEEPALIVE: Page = Page {
         ("TCP_USER_TIMEOUT", "if set, the time decides instead of the number of probes"),
     ],
     rfcs: &[rfc(9293, "3.8.4", "keep-alives"), rfc(1122, "4.2.3.6", "keep-alives")],
-    ladder: Some("keepalive_timeout"),
+    examples: &[example(
+        "keepalive",
+        "The wire is cut behind the handshake. The client probes after an idle second, and gives up a second \
+         later; the server, without keepalive, still believes in the connection.",
+    )],
     see: &["ESTABLISHED", "long-connections", "rst"],
     ..Page::EMPTY
 };
@@ -274,7 +293,10 @@ pub const SHORT_CONNECTIONS: Page = Page {
         rfc(5681, "3.1", "slow start"),
         rfc(7413, "1", "what a handshake costs"),
     ],
-    ladder: Some("normal_close_client"),
+    examples: &[example(
+        "close_by_server",
+        "One request: more segments to open and close than to ask and answer, and a TIME_WAIT.",
+    )],
     see: &["long-connections", "TIME_WAIT", "handshake"],
     ..Page::EMPTY
 };
@@ -325,7 +347,7 @@ pub const LONG_CONNECTIONS: Page = Page {
         rfc(9293, "3.8.4", "keep-alives"),
         rfc(5681, "4.1", "restarting idle connections"),
     ],
-    ladder: Some("retransmit_timeout"),
+    examples: &[example("long", "50 requests and one handshake.")],
     see: &["short-connections", "keepalive", "ESTABLISHED", "CLOSE_WAIT"],
     ..Page::EMPTY
 };

@@ -33,8 +33,13 @@ fn value(name: &str) -> Option<String> {
     }
 }
 
+/// In place of a ladder.
+fn draw(name: &str, width: usize) -> String {
+    format!("{:-<width$}\n\n", format!("{name} "))
+}
+
 fn shown(name: &str, width: usize) -> String {
-    page(find(name).expect("a page"), Look { width, color: false }, &value)
+    page(find(name).expect("a page"), Look { width, color: false }, &value, &draw)
 }
 
 #[test]
@@ -132,7 +137,8 @@ fn pages_are_whole() {
         let pairs = p.sides.iter().chain(p.look).chain(p.options).flat_map(|&(a, b)| [a, b]);
         let arcs = p.enters.iter().chain(p.leaves).map(|arc| arc.1);
         let rfcs = p.rfcs.iter().flat_map(|r| [r.section, r.about]);
-        let texts = p.text.iter().chain(p.trouble).chain(p.aliases).copied();
+        let examples = p.examples.iter().map(|e| e.shows);
+        let texts = p.text.iter().chain(p.trouble).chain(p.aliases).copied().chain(examples);
         [p.name, p.summary, p.healthy].into_iter().chain(pairs).chain(arcs).chain(rfcs).chain(texts).collect::<Vec<_>>()
     };
     for p in &PAGES {
@@ -151,9 +157,9 @@ fn pages_are_whole() {
         for other in p.see {
             assert!(*other != p.name && PAGES.iter().any(|q| q.name == *other), "{} names {other}", p.name);
         }
-        if let Some(name) = p.ladder {
-            let file = format!("{}/tests/scenarios/{name}.toml", env!("CARGO_MANIFEST_DIR"));
-            assert!(Path::new(&file).exists(), "{}: no scenario {name}", p.name);
+        assert!(!p.examples.is_empty(), "{} has no ladder", p.name);
+        for example in p.examples {
+            assert!(recording(example.recording).is_some(), "{}: no recording {}", p.name, example.recording);
         }
     }
 }
@@ -183,7 +189,7 @@ fn settings_of_some_kernels_only() {
 fn lines_fit_the_terminal() {
     for width in [40, 80, 100, 300] {
         let look = Look { width, color: false };
-        let pages = PAGES.iter().map(|p| page(p, look, &|_| Some("4096 131072 6291456".to_owned())));
+        let pages = PAGES.iter().map(|p| page(p, look, &|_| Some("4096 131072 6291456".to_owned()), &draw));
         for text in pages.chain([index(look)]) {
             for line in text.lines() {
                 assert!(line.len() <= width.min(100), "{width}: {line}");
@@ -198,7 +204,7 @@ fn lines_fit_the_terminal() {
 #[test]
 fn bold_changes_nothing_else() {
     for p in &PAGES {
-        let bold = page(p, Look { width: 80, color: true }, &value);
+        let bold = page(p, Look { width: 80, color: true }, &value, &draw);
         assert!(bold.contains("\x1b[1m"));
         assert_eq!(bold.replace("\x1b[1m", "").replace("\x1b[0m", ""), shown(p.name, 80));
     }
@@ -227,8 +233,9 @@ fn the_list() {
 }
 
 #[test]
-fn the_document_is_up_to_date() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/explain.md");
-    let committed = std::fs::read_to_string(path).expect("docs/explain.md is committed");
-    assert!(committed == markdown(), "run `cargo xtask docs`");
+fn every_recording_is_shown() {
+    for (name, _) in RECORDINGS {
+        assert!(PAGES.iter().any(|p| p.examples.iter().any(|e| e.recording == name)), "{name}");
+    }
+    assert!(recording("nothing").is_none());
 }

@@ -1,6 +1,6 @@
 //! Pages for a terminal: as wide as it is, and readable at 40 columns.
 
-use super::{Arc, Kind, PAGES, Page, sysctl};
+use super::{Arc, Draw, Kind, PAGES, Page, sysctl};
 use crate::wrap::wrap;
 
 /// How a page looks.
@@ -32,9 +32,9 @@ pub fn index(look: Look) -> String {
     out.text
 }
 
-/// A page. `value` gives the value of a sysctl on this host; those without one are left out.
+/// A page. `value` gives the value of a sysctl on this host; those without one are left out. What `draw` draws looks as it likes.
 #[must_use]
-pub fn page(page: &Page, look: Look, value: &dyn Fn(&str) -> Option<String>) -> String {
+pub fn page(page: &Page, look: Look, value: &dyn Fn(&str) -> Option<String>, draw: Draw) -> String {
     let mut out = Writer::new(look);
     out.head(page);
     for paragraph in page.text {
@@ -44,6 +44,7 @@ pub fn page(page: &Page, look: Look, value: &dyn Fn(&str) -> Option<String>) -> 
     out.pairs("On each side", page.sides.iter().map(|&(side, text)| (side.to_owned(), text)));
     out.pairs("Entered from", page.enters.iter().map(|&Arc(state, cause)| (state.name().to_owned(), cause)));
     out.pairs("Left for", page.leaves.iter().map(|&Arc(state, cause)| (state.name().to_owned(), cause)));
+    out.examples(page, draw);
     if !page.healthy.is_empty() {
         out.title("On a healthy host");
         out.paragraph(2, page.healthy);
@@ -153,6 +154,22 @@ impl Writer {
         if let Some(longest) = pairs.iter().map(|(name, _)| name.len()).max() {
             self.title(title);
             pairs.iter().for_each(|(name, text)| self.entry(name, text, longest + 4));
+        }
+    }
+
+    /// Ladders, each below what it shows.
+    fn examples(&mut self, page: &Page, draw: Draw) {
+        for (i, example) in page.examples.iter().enumerate() {
+            if i == 0 {
+                self.title(Page::EXAMPLES);
+            } else {
+                self.line("");
+            }
+            self.paragraph(2, example.shows);
+            self.line("");
+            for line in draw(example.recording, self.width - 2).trim_end().lines() {
+                self.line(&format!("  {line}"));
+            }
         }
     }
 

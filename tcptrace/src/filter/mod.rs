@@ -187,6 +187,13 @@ impl Filter {
         self.failed || self.min_us.is_some()
     }
 
+    /// The first option that asks for where processes are, which only the cgroup v2 hierarchy tells.
+    #[must_use]
+    pub fn asks_for_cgroup(&self) -> Option<&'static str> {
+        let options = [("cgroup", &self.cgroups), ("container", &self.containers), ("unit", &self.units)];
+        options.into_iter().find(|(_, values)| !values.is_empty()).map(|(name, _)| name)
+    }
+
     /// Without the options that ask for an outcome.
     #[must_use]
     pub fn without_outcome(self) -> Self {

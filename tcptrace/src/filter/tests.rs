@@ -167,7 +167,7 @@ fn what_is_not_a_filter() {
         ("state", "OPEN", "--state: `OPEN` is not a TCP state: ESTABLISHED"),
         ("role", "peer", "--role: `peer` is not a role: client, server or listener"),
         ("netns", "no-such-namespace", "--netns: no network namespace `no-such-namespace`"),
-        ("uid", "no-such-user", "--uid: no user `no-such-user` in /etc/passwd; give the number"),
+        ("uid", "no-such-user", "--uid: no user `no-such-user` on this system; give the number"),
         ("unit", "", "--unit: an empty value in ``"),
         ("min-us", "", "--min-us: `` is not a time such as 500us, 10ms or 2s"),
         ("min-us", "soon", "--min-us: `soon` is not a time"),

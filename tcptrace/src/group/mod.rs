@@ -108,11 +108,41 @@ impl Groups {
         &self.keys
     }
 
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.known.len()
+    }
+
+    /// None yet?
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.known.is_empty()
+    }
+
+    /// How many connections are in them, and in [`Groups::other`].
+    #[must_use]
+    pub fn connections(&self) -> u64 {
+        self.known.values().map(|group| group.count).sum::<u64>() + self.other.count
+    }
+
     /// Largest first; those of one size by their values.
     #[must_use]
     pub fn sorted(&self) -> Vec<(&[Value], &Group)> {
-        let mut all: Vec<_> = self.known.iter().map(|(values, group)| (&**values, group)).collect();
-        all.sort_unstable_by(|(a, left), (b, right)| right.count.cmp(&left.count).then_with(|| a.cmp(b)));
+        self.largest(usize::MAX)
+    }
+
+    /// The first `n` of [`Groups::sorted`], for little more than a look at each of the others.
+    #[must_use]
+    pub fn largest(&self, n: usize) -> Vec<(&[Value], &Group)> {
+        type Row<'a> = (&'a [Value], &'a Group);
+        let order = |a: &Row, b: &Row| b.1.count.cmp(&a.1.count).then_with(|| a.0.cmp(b.0));
+        let mut all: Vec<Row> = self.known.iter().map(|(values, group)| (&**values, group)).collect();
+        if n < all.len() {
+            all.select_nth_unstable_by(n, order);
+            all.truncate(n);
+        }
+        all.sort_unstable_by(order);
         all
     }
 

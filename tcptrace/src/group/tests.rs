@@ -119,3 +119,20 @@ fn groups_are_bounded_and_what_has_no_room_is_counted() {
     assert_eq!(brief(&groups), ["2: 2", "1: 1"]);
     assert_eq!(groups.other().map(|other| other.count), Some(3));
 }
+
+#[test]
+fn the_largest_are_the_first_of_all() {
+    let mut all = groups("lport");
+    for lport in (1..=300_u16).rev() {
+        let mut c = fixture::client();
+        c.tuple.lport = lport;
+        // Many of one size.
+        (0..=lport % 7).for_each(|_| all.add(&c, &fixture::fin()));
+    }
+    let sorted: Vec<_> = all.sorted().into_iter().map(|(values, _)| values).collect();
+    for n in [0, 1, 42, 43, 299, 300, 1000] {
+        let largest: Vec<_> = all.largest(n).into_iter().map(|(values, _)| values).collect();
+        assert_eq!(largest, sorted[..n.min(300)], "{n}");
+    }
+    assert_eq!((all.len(), all.connections(), all.is_empty()), (300, 1203, false));
+}

@@ -6,7 +6,7 @@
 //! its name ([`super::containers`]); a fact is told again when a name comes late.
 
 use std::{
-    collections::HashSet,
+    collections::{HashSet, VecDeque},
     fs::{self, File},
     io,
     os::{
@@ -52,12 +52,54 @@ struct Mount {
     handles: bool,
 }
 
+/// Is the v2 hierarchy mounted? Without it no cgroup, container or unit is told.
+#[must_use]
+pub fn is_mounted() -> bool {
+    mounted().is_some()
+}
+
+/// Paths of all cgroups, as [`fact::Cgroup::path`] has them, those near the root first; `most` at most.
+#[must_use]
+pub fn paths(most: usize) -> Vec<String> {
+    let Some(mount) = mounted() else { return Vec::new() };
+    let below = |dir: PathBuf| Some(format!("/{}", dir.strip_prefix(&mount).ok()?.to_str()?));
+    tree(&mount).take(most).filter_map(below).collect()
+}
+
+/// Names of the cgroups right below the one at `path`.
+#[must_use]
+pub fn children(path: &str) -> Vec<String> {
+    let Some(mount) = mounted() else { return Vec::new() };
+    let dirs = directories(&mount.join(path.trim_start_matches('/')));
+    dirs.iter().filter_map(|dir| Some(dir.file_name()?.to_str()?.to_owned())).collect()
+}
+
+fn mounted() -> Option<PathBuf> {
+    // Without procfs there is nothing to know, as where nothing is mounted.
+    fs::read("/proc/self/mountinfo").ok().and_then(|list| mount_point(&list))
+}
+
+/// A directory and all below it, level by level.
+fn tree(root: &Path) -> impl Iterator<Item = PathBuf> {
+    let mut open = VecDeque::from([root.to_owned()]);
+    std::iter::from_fn(move || {
+        let dir = open.pop_front()?;
+        open.extend(directories(&dir));
+        Some(dir)
+    })
+}
+
+/// Those in `dir`. One that is removed meanwhile, or must not be read, has nothing to tell.
+fn directories(dir: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    entries.filter(|e| e.file_type().is_ok_and(|t| t.is_dir())).map(|e| e.path()).collect()
+}
+
 impl Cgroups {
     /// Those of this host; names of their containers are waited for so long ([`super::containers`]).
     #[must_use]
     pub fn new(patience: Duration) -> Self {
-        // Without procfs there is nothing to know, as where nothing is mounted.
-        Self::at(fs::read("/proc/self/mountinfo").ok().and_then(|list| mount_point(&list)), patience)
+        Self::at(mounted(), patience)
     }
 
     fn at(path: Option<PathBuf>, patience: Duration) -> Self {
@@ -190,16 +232,11 @@ impl Mount {
     /// Look at every cgroup there is.
     fn walk(&self, ids: &[u64]) -> Vec<(u64, Option<String>)> {
         let mut found: Vec<(u64, Option<String>)> = ids.iter().map(|&id| (id, None)).collect();
-        let mut open = vec![self.path.clone()];
-        while let Some(dir) = open.pop() {
-            // One that is removed meanwhile, or must not be read, has nothing to tell.
+        for dir in tree(&self.path) {
             let Ok(meta) = fs::metadata(&dir) else { continue };
             if let Some((id, path)) = found.iter_mut().find(|(id, _)| *id == meta.ino()) {
                 *path = self.below(&dir, *id);
             }
-            let Ok(entries) = fs::read_dir(&dir) else { continue };
-            let inside = entries.flatten().filter(|e| e.file_type().is_ok_and(|t| t.is_dir()));
-            open.extend(inside.map(|e| e.path()));
         }
         found
     }

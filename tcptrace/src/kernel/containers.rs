@@ -247,8 +247,9 @@ struct Stored {
     names: Option<Vec<String>>,
 }
 
-fn below(root: &Path, path: &str) -> PathBuf {
-    root.join(path.trim_start_matches('/'))
+fn below(root: &Path, path: impl AsRef<Path>) -> PathBuf {
+    let path = path.as_ref();
+    root.join(path.strip_prefix("/").unwrap_or(path))
 }
 
 fn first(places: &[PathBuf], look: impl Fn(&Path) -> Option<Named>) -> Option<Named> {

@@ -98,11 +98,11 @@ impl Report {
         let mut page = Page { text: String::new(), colour };
         let facts = &self.facts;
         match self.verdict() {
-            Verdict::Ready => page.headline(32, "ready", &["every signal has a hook"]),
+            Verdict::Ready => page.headline(GOOD, "ready", &["every signal has a hook"]),
             Verdict::Degraded(defects) => {
-                page.headline(33, "degraded", &defects.iter().map(String::as_str).collect::<Vec<_>>());
+                page.headline(WARN, "degraded", &defects.iter().map(String::as_str).collect::<Vec<_>>());
             }
-            Verdict::CannotRun(why, _) => page.headline(31, "cannot run", &[&why]),
+            Verdict::CannotRun(why, _) => page.headline(BAD, "cannot run", &[&why]),
         }
         page.title("Kernel");
         page.row("release", if facts.release.is_empty() { "unknown" } else { &facts.release });
@@ -116,9 +116,9 @@ impl Report {
         page.title("Capabilities");
         for capability in CAPABILITIES {
             match (facts.capabilities.has(capability), capability.required) {
-                (true, _) => page.state(capability.name, 32, "have", ""),
-                (false, true) => page.state(capability.name, 31, "missing", capability.without),
-                (false, false) => page.state(capability.name, 33, "missing", capability.without),
+                (true, _) => page.state(capability.name, GOOD, "have", ""),
+                (false, true) => page.state(capability.name, BAD, "missing", capability.without),
+                (false, false) => page.state(capability.name, WARN, "missing", capability.without),
             }
         }
         if !self.signals.is_empty() {
@@ -126,8 +126,8 @@ impl Report {
         }
         for signal in &self.signals {
             match &signal.hook {
-                Some(hook) => page.state(signal.name, if signal.exact { 32 } else { 33 }, &spaced(hook), ""),
-                None => page.state(signal.name, 33, "none", ""),
+                Some(hook) => page.state(signal.name, if signal.exact { GOOD } else { WARN }, &spaced(hook), ""),
+                None => page.state(signal.name, WARN, "none", ""),
             }
             for cost in &signal.costs {
                 page.row("", &cost_line(cost));
@@ -256,6 +256,11 @@ struct Missing<'a> {
     reason: &'a str,
 }
 
+/// Colours of words, for dark and light ground and every eye: as those of the sinks' tables.
+const GOOD: &str = "";
+const WARN: &str = "35";
+const BAD: &str = "1;31";
+
 /// Text in two columns.
 struct Page {
     text: String,
@@ -263,13 +268,17 @@ struct Page {
 }
 
 impl Page {
-    /// `text` in a colour (SGR number), or as it is.
-    fn paint(&self, colour: u8, text: &str) -> String {
-        if self.colour && !text.is_empty() { format!("\x1b[{colour}m{text}\x1b[0m") } else { text.to_owned() }
+    /// `text` in a colour (SGR numbers; empty: none), or as it is.
+    fn paint(&self, colour: &str, text: &str) -> String {
+        if self.colour && !colour.is_empty() && !text.is_empty() {
+            format!("\x1b[{colour}m{text}\x1b[0m")
+        } else {
+            text.to_owned()
+        }
     }
 
     /// The verdict and its reasons, each reason on lines of its own.
-    fn headline(&mut self, colour: u8, verdict: &str, reasons: &[&str]) {
+    fn headline(&mut self, colour: &str, verdict: &str, reasons: &[&str]) {
         let (mut start, indent) = (self.paint(colour, verdict) + ": ", verdict.len() + 2);
         for line in reasons.iter().flat_map(|r| wrap(r, WIDTH - indent)) {
             writeln!(self.text, "{start}{line}").expect("a String takes everything");
@@ -278,7 +287,7 @@ impl Page {
     }
 
     fn title(&mut self, title: &str) {
-        let painted = self.paint(1, title);
+        let painted = self.paint("1", title);
         writeln!(self.text, "\n{painted}").expect("a String takes everything");
     }
 
@@ -293,11 +302,11 @@ impl Page {
     }
 
     fn row(&mut self, name: &str, value: &str) {
-        self.state(name, 0, "", value);
+        self.state(name, GOOD, "", value);
     }
 
     /// A row whose value begins with a coloured word.
-    fn state(&mut self, name: &str, colour: u8, word: &str, rest: &str) {
+    fn state(&mut self, name: &str, colour: &str, word: &str, rest: &str) {
         let joined =
             if word.is_empty() || rest.is_empty() { format!("{word}{rest}") } else { format!("{word}: {rest}") };
         // Names that are too long for their column get a line of their own.

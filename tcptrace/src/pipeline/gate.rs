@@ -154,6 +154,11 @@ impl<S: Sink> Gate<S> {
         if last {
             ladders.finish();
         }
+        self.draw_ready();
+    }
+
+    fn draw_ready(&mut self) {
+        let Some(ladders) = &mut self.ladders else { return };
         while let Some(ladder) = ladders.ready.pop_front() {
             if self.limit.is_some_and(|limit| self.counts.printed >= limit) {
                 return;
@@ -167,8 +172,13 @@ impl<S: Sink> Gate<S> {
         self.filters.iter().fold(Verdict::Wanted, |verdict, filter| verdict.and(f(filter)))
     }
 
-    /// An unwanted connection of which nothing more will come is to be forgotten, or it would stay for ever.
+    /// An unwanted connection of which nothing more will come is to be forgotten, or it would stay for ever. Nor is its other end to
+    /// wait for it.
     fn unwanted(&mut self, c: &Connection) {
+        if let Some(ladders) = &mut self.ladders {
+            ladders.unwanted(c.id);
+            self.draw_ready();
+        }
         if c.cookie != 0 && self.kernel.stopped(c) {
             self.stopped.push(c.cookie);
         }
@@ -285,6 +295,7 @@ impl<S: Sink> Observer for Gate<S> {
         if verdict != Verdict::Wanted || listener || !shown || !outcome || self.is_done() {
             if let Some(ladders) = &mut self.ladders {
                 ladders.forget(c.id);
+                self.draw_ready();
             }
             return;
         }

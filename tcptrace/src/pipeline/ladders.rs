@@ -68,9 +68,26 @@ impl Ladders {
         }
     }
 
-    /// Forget a connection, which is not to be drawn.
+    /// A connection is over and not to be drawn.
     pub fn forget(&mut self, id: u64) {
+        self.unwanted(id);
         self.take(id);
+    }
+
+    /// A connection is not to be drawn, as far as is known: its other end does not wait for it, or has waited long enough.
+    pub fn unwanted(&mut self, id: u64) {
+        let Some(ends) = self.live.get(&id).and_then(|live| live.ends) else { return };
+        if self.ends.get(&ends) == Some(&id) {
+            self.ends.remove(&ends);
+        }
+        if let Some(Waiting { side, moments, .. }) = self.take_waiting(ends.swapped()) {
+            self.ready.push_back(Ladder::of_one(side, &moments));
+        }
+    }
+
+    fn take_waiting(&mut self, ends: Ends) -> Option<Waiting> {
+        let at = self.waiting.iter().position(|w| w.ends == ends)?;
+        self.waiting.remove(at)
     }
 
     fn take(&mut self, id: u64) -> Live {
@@ -91,9 +108,7 @@ impl Ladders {
             return self.ready.push_back(Ladder::of_one(side, &moments));
         };
         let other = ends.swapped();
-        if let Some(at) = self.waiting.iter().position(|w| w.ends == other)
-            && let Some(first) = self.waiting.remove(at)
-        {
+        if let Some(first) = self.take_waiting(other) {
             let (first, second) = ((first.side, &first.moments), (side, &moments));
             let client =
                 second.0.connection.role == Some(Role::Client) && first.0.connection.role != Some(Role::Client);
@@ -192,6 +207,25 @@ mod tests {
         [&client, &other].into_iter().for_each(|c| established(&mut ladders, c));
         ladders.over(&client, &fixture::fin());
         assert_eq!(drawn(&mut ladders), [(14, None)]);
+    }
+
+    #[test]
+    fn an_end_whose_other_is_not_wanted_does_not_wait() {
+        let mut ladders = Ladders::default();
+        let ends = pair(7);
+        ends.iter().for_each(|c| established(&mut ladders, c));
+        ladders.unwanted(15);
+        ladders.over(&ends[0], &fixture::fin());
+        assert_eq!(drawn(&mut ladders), [(14, None)], "known before");
+        ladders.forget(15);
+
+        let ends = pair(8);
+        ends.iter().for_each(|c| established(&mut ladders, c));
+        ladders.over(&ends[0], &fixture::fin());
+        assert_eq!(drawn(&mut ladders), []);
+        ladders.forget(17);
+        assert_eq!(drawn(&mut ladders), [(16, None)], "known when it waits");
+        assert!(ladders.live.is_empty() && ladders.ends.is_empty() && ladders.waiting.is_empty());
     }
 
     #[test]

@@ -21,6 +21,7 @@ use crate::{
 mod gate;
 mod ladders;
 mod messages;
+mod shipped;
 mod tape;
 #[cfg(test)]
 mod tests;
@@ -28,6 +29,7 @@ mod tests;
 pub use gate::{Gate, Records};
 pub use ladders::Ladders;
 pub use messages::{Messages, say};
+pub use shipped::draw;
 pub use tape::{Recorded, Tape, record};
 
 /// Facts have kinds from here on, kernel records below.

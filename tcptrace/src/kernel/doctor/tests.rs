@@ -136,7 +136,7 @@ fn colour_changes_nothing_but_colour() {
         stripped.replace_range(start..=end, "");
     }
     assert_eq!(stripped, plain);
-    assert!(coloured.starts_with("\x1b[33mdegraded\x1b[0m: "), "{coloured}");
+    assert!(coloured.starts_with("\x1b[35mdegraded\x1b[0m: "), "{coloured}");
     assert!(plain.lines().all(|l| l.chars().count() <= 80), "{plain}");
 }
 

@@ -59,12 +59,11 @@ type Key = (Direction, Part, bool, usize);
 pub(super) fn merge(left: Vec<Step>, right: Vec<Step>) -> Vec<Step> {
     let right: Vec<Step> = right.into_iter().map(Step::mirrored).collect();
     let (left_order, right_order) = (order(&left, 0), order(&right, 1));
-    let right_keys = keys(&right);
+    let partners = partners(&left, &right);
     let mut taken = vec![false; right.len()];
     let mut steps = Vec::with_capacity(left.len() + 2);
-    for ((step, key), order) in left.iter().zip(keys(&left)).zip(left_order) {
-        let same = key.and_then(|key| right_keys.iter().position(|k| *k == Some(key)));
-        let Some(i) = same else {
+    for ((step, partner), order) in left.iter().zip(partners).zip(left_order) {
+        let Some(i) = partner else {
             steps.push((order, alone(*step, 1)));
             continue;
         };
@@ -83,12 +82,42 @@ pub(super) fn merge(left: Vec<Step>, right: Vec<Step>) -> Vec<Step> {
     steps.into_iter().map(|(_, step)| step).collect()
 }
 
+/// For each step at the left the one at the right that is the same segment.
+fn partners(left: &[Step], right: &[Step]) -> Vec<Option<usize>> {
+    let right_keys = keys(right);
+    let mut partners = vec![None; left.len()];
+    for (l, key) in keys(left).into_iter().enumerate() {
+        let Some(key) = key else { continue };
+        let Some(r) = right_keys.iter().position(|k| *k == Some(key)) else { continue };
+        let (l, r) = match key.0 {
+            Direction::Out => (latest_copy(left, l, 0, right[r].times[1]), r),
+            Direction::In => (l, latest_copy(right, r, 1, left[l].times[0])),
+        };
+        partners[l] = Some(r);
+    }
+    partners
+}
+
+/// Of the segment that the sender at `end` sent `first`, and perhaps again, the one that was received then: inside a host none is on its
+/// way for as long as a sender waits.
+fn latest_copy(sent: &[Step], first: usize, end: usize, received: Option<u64>) -> usize {
+    let Some(received) = received else { return first };
+    let what = |step: &Step| step.segment.map(|s| (s.direction, plain_part(s.part)));
+    let in_time = |step: &Step| step.times[end].is_some_and(|sent| sent <= received);
+    let is_copy = |step: &Step| step.segment.is_some_and(|s| s.again) && what(step) == what(&sent[first]);
+    sent.iter().rposition(|step| is_copy(step) && in_time(step)).unwrap_or(first)
+}
+
+/// Whether a FIN was the ACK of the other FIN, too, one end may not know.
+fn plain_part(part: Part) -> Part {
+    if part == Part::FinAck { Part::Fin } else { part }
+}
+
 fn keys(steps: &[Step]) -> Vec<Option<Key>> {
     let mut keys: Vec<Option<Key>> = Vec::with_capacity(steps.len());
     for step in steps {
         let key = step.segment.map(|s| {
-            // Whether it was the ACK of the other FIN, too, one end may not know.
-            let part = if s.part == Part::FinAck { Part::Fin } else { s.part };
+            let part = plain_part(s.part);
             let same = |k: &&Option<Key>| k.is_some_and(|k| (k.0, k.1, k.2) == (s.direction, part, s.again));
             (s.direction, part, s.again, keys.iter().filter(same).count())
         });
@@ -128,6 +157,8 @@ fn both(left: &Step, right: &Step) -> Step {
         // Each end may only conclude it: if one received it then, and the other has it sent, it was there.
         dashed: l.dashed && r.dashed && times[usize::from(l.direction == Direction::Out)].is_none(),
         note: l.note.or(r.note),
+        // Who receives it does not know.
+        again: l.again || r.again,
         ..l
     });
     Step { times, segment, states: [seen(left.states[0]), seen(right.states[1])], torn: left.torn.or(right.torn) }

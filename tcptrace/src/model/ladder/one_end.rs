@@ -50,6 +50,8 @@ struct OneEnd<'a> {
     fin: Option<u32>,
     /// Nothing but the FIN was left to be acknowledged.
     fin_alone: bool,
+    /// The own FIN may have left later than it was meant to, or once more.
+    fin_later: bool,
     /// The SYN and the SYN-ACK of a passive open are there.
     answered: bool,
 }
@@ -67,6 +69,7 @@ impl<'a> OneEnd<'a> {
             fast_open: options & option::TFO != 0,
             fin: None,
             fin_alone: false,
+            fin_later: false,
             answered: false,
         }
     }
@@ -102,10 +105,13 @@ impl<'a> OneEnd<'a> {
             (SynRecv, Established) => self.established(t),
             (_, FinWait1) | (CloseWait, LastAck) => self.own_fin(t),
             (Established | SynRecv, CloseWait) => self.peer_fin(t, FinWait1),
-            (FinWait1, FinWait2) => self.ack_of_fin(t, CloseWait),
+            (FinWait1, FinWait2) => self.ack_of_fin(t, Some(CloseWait)),
             (FinWait1, Closing) => self.peer_fin(t, FinWait1),
             (FinWait2 | FinWait1, TimeWait | Close) if fins && t.done => self.last_fin(t),
-            (Closing | LastAck, TimeWait | Close) if fins => self.ack_of_fin(t, TimeWait),
+            (LastAck, TimeWait | Close) if fins => self.ack_of_fin(t, Some(TimeWait)),
+            // The peer's FIN did not acknowledge ours, so the peer had closed when ours came; and our ACK of its FIN was sent behind
+            // ours (RFC 9293, 3.6, figure 13). Where our FIN was late, the ACK may have come first, and the peer is in TIME_WAIT.
+            (Closing, TimeWait | Close) if fins => self.ack_of_fin(t, (!self.fin_later).then_some(Closing)),
             (_, Close) => self.closed(t),
             _ => self.bare(t.ts, t.to, None),
         }
@@ -119,8 +125,11 @@ impl<'a> OneEnd<'a> {
             (Marked::Retransmit, State::SynRecv) => {
                 Segment { seq: self.isn, ack: behind(self.peer_isn), ..again(Part::SynAck) }
             }
-            (Marked::Retransmit, _) if self.fin_alone => Segment { seq: self.fin, ..again(Part::Fin) },
-            (Marked::Retransmit, _) => again(Part::DataOrFin),
+            (Marked::Retransmit, _) => {
+                self.fin_later = true;
+                let fin = Segment { seq: self.fin, ..again(Part::Fin) };
+                if self.fin_alone { fin } else { again(Part::DataOrFin) }
+            }
             (Marked::ResetReceived, _) => return self.push(sent, received, [None; 2]),
             (Marked::ResetSent, _) => {
                 let rst = segment(Direction::Out, Part::Rst);
@@ -232,6 +241,7 @@ impl<'a> OneEnd<'a> {
         self.fin = t.sequence.map(|n| n.write_seq);
         self.fin_alone = t.sequence.is_some_and(|n| n.snd_una == n.write_seq);
         let unsent = t.sequence.and_then(|n| Some(n.write_seq.wrapping_sub(n.snd_nxt?))).filter(|&n| n > 0);
+        self.fin_later = unsent.is_some();
         let s = Segment {
             seq: self.fin,
             ack: t.sequence.and_then(|n| n.rcv_nxt),
@@ -276,10 +286,11 @@ impl<'a> OneEnd<'a> {
         self.push([None; 2], Segment { seq: next, ack, ..dashed(Direction::Out, Part::AckOfFin) }, [None; 2]);
     }
 
-    fn ack_of_fin(&mut self, t: &Change, peer: State) {
+    /// `peer`: the state that the peer was in when it sent the ACK, if it is certain.
+    fn ack_of_fin(&mut self, t: &Change, peer: Option<State>) {
         let ack = behind(self.fin);
         let s = Segment { ack, ..segment(Direction::In, Part::AckOfFin) };
-        self.push([Some(t.ts), None], s, [Some(Beside::seen(t.to)), Some(Beside::concluded(peer))]);
+        self.push([Some(t.ts), None], s, [Some(Beside::seen(t.to)), peer.map(Beside::concluded)]);
     }
 
     /// CLOSE for another reason than FINs: a RST that has just been drawn, or none.

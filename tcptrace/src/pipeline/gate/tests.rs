@@ -7,6 +7,7 @@ use crate::{
     model::{
         Entry, Inferred, Observer,
         fixture::{self, v4},
+        ladder::Ladder,
     },
     sink::Summary,
 };
@@ -38,6 +39,13 @@ impl Observer for Notes {
 }
 
 impl Sink for Notes {
+    fn ladder(&mut self, ladder: &Ladder) {
+        self.0.push(format!(
+            "{} and {:?} drawn",
+            ladder.left.connection.id,
+            ladder.right.as_ref().map(|r| r.connection.id)
+        ));
+    }
     fn groups(&mut self, ts: u64, elapsed_us: u64, groups: &Groups, last: bool) {
         let counts: Vec<_> = groups.sorted().iter().map(|(_, group)| group.count).collect();
         self.0.push(format!("{ts} {elapsed_us} {counts:?} {last}"));
@@ -192,4 +200,51 @@ fn outcomes_are_asked_of_connections_alone() {
     gate.set_recorded(asked());
     accepted(&mut gate, 1, Some(5));
     assert!(gate.sink.0.is_empty());
+}
+
+/// Both ends of a connection in ESTABLISHED: the client, and the server that nobody has accepted yet.
+fn both_ends(gate: &mut Gate<Notes>) -> [Connection; 2] {
+    let mut client = fixture::client();
+    client.tuple = v4([127, 0, 0, 1], 5000, [127, 0, 0, 1], 80);
+    let mut server = client.clone();
+    (server.id, server.role, server.owner) = (client.id + 1, Some(Role::Server), None);
+    server.tuple = v4([127, 0, 0, 1], 80, [127, 0, 0, 1], 5000);
+    if let Some(h) = &mut server.handshake {
+        std::mem::swap(&mut h.isn_local, &mut h.isn_remote);
+    }
+    for c in [&client, &server] {
+        gate.transition(c, &fixture::transition(1, State::SynRecv, State::Established, None));
+    }
+    [client, server]
+}
+
+#[test]
+fn an_end_is_drawn_when_it_is_known_that_the_other_is_not_wanted() {
+    let ladders = |options: &[(&str, &str)]| {
+        let mut gate = Gate::new(Notes::default(), Records::Connections, filter(options), None);
+        gate.ladders = Some(Box::default());
+        gate
+    };
+    // By its role from the beginning.
+    let mut gate = ladders(&[("role", "client")]);
+    let [client, _server] = both_ends(&mut gate);
+    gate.connection(&client, &fixture::fin());
+    assert_eq!(gate.sink.0, [format!("{} and None drawn", client.id)]);
+    // By its owner, which accept() tells.
+    let mut gate = ladders(&[("comm", "curl")]);
+    let [client, mut server] = both_ends(&mut gate);
+    gate.connection(&client, &fixture::fin());
+    assert_eq!(gate.sink.0, [""; 0], "it may be wanted");
+    server.owner = fixture::process(6, b"server");
+    gate.owner(&server);
+    assert_eq!(gate.sink.0, [format!("{} and None drawn", client.id)]);
+    gate.connection(&server, &fixture::fin());
+    assert_eq!(gate.sink.0.len(), 1);
+    // By how it ends.
+    let mut gate = ladders(&[("failed", "true")]);
+    let [client, server] = both_ends(&mut gate);
+    gate.connection(&client, &Final { end: Some(crate::model::End::RstSent), ..fixture::fin() });
+    assert_eq!(gate.sink.0, [""; 0], "the other one may have failed, too");
+    gate.connection(&server, &fixture::fin());
+    assert_eq!(gate.sink.0, [format!("{} and None drawn", client.id)]);
 }

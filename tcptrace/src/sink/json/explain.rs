@@ -5,7 +5,10 @@ use super::{
     object::object,
     queues::Names,
 };
-use crate::explain::{Arc, Page, sysctl};
+use crate::explain::{Arc, Draw, Page, sysctl};
+
+/// Columns of a ladder.
+const WIDTH: usize = 80;
 
 object! {
     /// What a state or a term means (`explain`): one object for the page that was asked for, or one for each. Texts are English, ASCII,
@@ -27,6 +30,8 @@ object! {
         enters: Objects,
         /// Of a state, where it leads: `state`, `cause`.
         leaves: Objects,
+        /// Ladders of recorded connections: `recording`, `shows`, `ladder` (lines of 80 columns at most, in UTF-8).
+        examples: Objects,
         /// What a healthy host shows.
         healthy: Text<'a>,
         /// What too many of it, or something else, mean, and what to do.
@@ -46,7 +51,7 @@ object! {
 
 impl ExplainObject<'_> {
     /// `value` gives the value of a sysctl on this host.
-    pub fn new(page: &'static Page, value: &dyn Fn(&str) -> Option<String>) -> Self {
+    pub fn new(page: &'static Page, value: &dyn Fn(&str) -> Option<String>, draw: Draw) -> Self {
         let pairs = |names: [&'static str; 2], pairs: &[(&str, &str)]| {
             let objects = pairs.iter().map(|&(a, b)| vec![(names[0], a.to_owned()), (names[1], b.to_owned())]);
             Objects(objects.collect())
@@ -56,6 +61,10 @@ impl ExplainObject<'_> {
                 |&Arc(state, cause): &Arc| vec![("state", state.name().to_owned()), ("cause", cause.to_owned())];
             Objects(arcs.iter().map(object).collect())
         };
+        let examples = page.examples.iter().map(|example| {
+            let ladder = draw(example.recording, WIDTH).trim_end().to_owned();
+            vec![("recording", example.recording.to_owned()), ("shows", example.shows.to_owned()), ("ladder", ladder)]
+        });
         let sysctls = page.sysctls.iter().filter_map(|name| {
             let sysctl = sysctl(name)?;
             let value = value(name)?;
@@ -76,6 +85,7 @@ impl ExplainObject<'_> {
             sides: pairs(["side", "text"], page.sides),
             enters: arcs(page.enters),
             leaves: arcs(page.leaves),
+            examples: Objects(examples.collect()),
             healthy: Text(page.healthy.as_bytes()),
             trouble: Names(page.trouble),
             look: pairs(["command", "shows"], page.look),

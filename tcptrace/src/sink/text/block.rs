@@ -82,13 +82,27 @@ impl<W: Write> Block<W> {
         height.map_or(usize::MAX, |height| height.saturating_sub(2).max(3))
     }
 
+    /// Lines so far.
+    pub fn len(&self) -> usize {
+        self.lines.len()
+    }
+
+    /// Take back what was added since there were so many lines.
+    pub fn truncate(&mut self, len: usize) {
+        self.lines.truncate(len);
+    }
+
     /// Write the block, as much of it as there is room for.
     pub fn paint(&mut self) {
-        let room = self.room();
-        let left_out = self.lines.len().saturating_sub(room);
-        if left_out > 0 {
-            self.lines.truncate(room);
-            self.lines.push(format!("… {left_out} more lines\n").into_bytes());
+        let left_out = self.lines.len().saturating_sub(self.room());
+        self.paint_less((left_out > 0).then(|| format!("… {left_out} more lines")));
+    }
+
+    /// The same where `rest` says what the lines that there is room for leave out.
+    pub fn paint_less(&mut self, rest: Option<String>) {
+        if let Some(rest) = rest {
+            self.lines.truncate(self.room());
+            self.lines.push((rest + "\n").into_bytes());
         }
         if self.repaint && self.painted > 0 {
             write!(self.out.buffer, "\x1b[{}A\x1b[J", self.painted).expect("a Vec takes everything");

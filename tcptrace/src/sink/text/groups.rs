@@ -153,11 +153,13 @@ impl<W: Write> GroupsText<W> {
         self.block.words(2, &parts);
     }
 
-    fn paint(&mut self, ts: u64, elapsed_us: u64, groups: &Groups) {
-        let sorted = groups.sorted();
+    /// The table, of `groups` as many as fit into so many lines.
+    fn paint(&mut self, ts: u64, elapsed_us: u64, groups: &Groups, room: usize) {
         let names: Vec<String> = groups.keys().iter().map(|key| key.name().to_ascii_uppercase()).collect();
+        // Each has a line at least.
+        let largest = groups.largest(room);
         let mut rows: Vec<(Vec<String>, &Group)> =
-            sorted.iter().map(|(values, group)| (values.iter().map(shown).collect(), *group)).collect();
+            largest.iter().map(|(values, group)| (values.iter().map(shown).collect(), *group)).collect();
         if let Some(other) = groups.other() {
             let mut values = vec![String::new(); names.len()];
             values[0].push_str("(other)");
@@ -171,21 +173,35 @@ impl<W: Write> GroupsText<W> {
 
         let mut text = String::new();
         self.block.clock.write(&mut text, ts, 0);
-        let count = rows.iter().map(|(_, group)| group.count).sum();
-        let counted = |n: u64, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
-        write!(text, "  {}, {}, over ", counted(sorted.len() as u64, "group"), counted(count, "connection"))
+        let all = groups.len();
+        let (count, connections) = (all as u64, groups.connections());
+        write!(text, "  {}, {}, over ", counted(count, "group"), counted(connections, "connection"))
             .expect("a String takes everything");
         duration(&mut text, elapsed_us * 1000);
         if groups.other().is_some() {
-            write!(text, "; (other): groups beyond the first {}", sorted.len()).expect("a String takes everything");
+            write!(text, "; (other): groups beyond the first {all}").expect("a String takes everything");
         }
         self.block.words(0, &[(text, Tone::Dim)]);
         self.heading(&plan, &names);
+        let total = all + usize::from(groups.other().is_some());
+        let mut done = 0;
         for (values, group) in rows {
+            let before = self.block.len();
             self.group(&plan, &values, group, elapsed_us);
+            if self.block.len() > room {
+                // Half a group would pass for a whole one.
+                self.block.truncate(before);
+                break;
+            }
+            done += 1;
         }
-        self.block.paint();
+        let rest = (total - done) as u64;
+        self.block.paint_less((rest > 0).then(|| format!("… {}", counted(rest, "more group"))));
     }
+}
+
+fn counted(n: u64, what: &str) -> String {
+    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
 }
 
 /// Columns of each key: those that would like the most give way until all of them have room.
@@ -240,7 +256,8 @@ impl<W: Write> Sink for GroupsText<W> {
 
     fn groups(&mut self, ts: u64, elapsed_us: u64, groups: &Groups, last: bool) {
         if last || self.block.repaints() {
-            self.paint(ts, elapsed_us, groups);
+            let room = self.block.room();
+            self.paint(ts, elapsed_us, groups, room);
         }
     }
 

@@ -4,6 +4,10 @@
 //! catch up where they have room to spare. Only when the line as a whole is too long are cells shortened.
 
 /// What a cell means, which decides its colour.
+///
+/// A colour says nothing that the words do not say, too. Of the terminal's own colours these can be read on dark and on light ground
+/// (yellow and bright ones cannot on light, blue cannot on dark) and are told apart by people who see red and green as one: cyan and
+/// magenta differ in how blue they are, and red, the darkest, is bold. What is as it should be has no colour.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Tone {
     /// No colour.
@@ -26,13 +30,12 @@ pub enum Tone {
 impl Tone {
     const fn code(self) -> &'static str {
         match self {
-            Self::Plain => "",
+            Self::Plain | Self::Good => "",
             Self::Dim => "\x1b[2m",
             Self::Bold => "\x1b[1m",
             Self::Opening => "\x1b[36m",
-            Self::Good => "\x1b[32m",
-            Self::Warn => "\x1b[33m",
-            Self::Bad => "\x1b[31m",
+            Self::Warn => "\x1b[35m",
+            Self::Bad => "\x1b[1;31m",
         }
     }
 }
@@ -240,7 +243,7 @@ impl Row {
                 continue;
             }
             out.resize(out.len() + (start - at), b' ');
-            let colored = color && cell.tone != Tone::Plain;
+            let colored = color && !cell.tone.code().is_empty();
             if colored {
                 out.extend_from_slice(cell.tone.code().as_bytes());
             }
@@ -341,7 +344,7 @@ mod tests {
         let mut row = Row::default();
         row.cell(column(0, 4), Tone::Dim, |s| s.push_str("ab"));
         row.attach(Tone::Bad, |s| s.push_str("cd"));
-        assert_eq!(line(&row, true), "\x1b[2mab\x1b[0m\x1b[31mcd\x1b[0m\n");
+        assert_eq!(line(&row, true), "\x1b[2mab\x1b[0m\x1b[1;31mcd\x1b[0m\n");
         assert_eq!(row.width(), 4);
     }
 }

@@ -105,6 +105,35 @@ fn a_terminal_is_shown_how_it_stands() {
     assert!(second.starts_with(&format!("{}A", first.lines().count())), "{text:?}");
 }
 
+/// Ports from 1 on, each with as many connections as its number.
+fn by_port(ports: u16) -> Groups {
+    let mut groups = Groups::new(vec![Key::Lport]);
+    for lport in 1..=ports {
+        let tuple = v4([10, 0, 0, 1], lport, [10, 0, 0, 2], 80);
+        let c = fixture::connection(Some(Role::Client), tuple, fixture::process(9, b"wrk"), &[]);
+        (0..lport).for_each(|_| groups.add(&c, &fixture::fin()));
+    }
+    groups
+}
+
+#[test]
+fn a_screen_holds_the_largest_groups_whole() {
+    let groups = by_port(30);
+    for (width, room) in [(80, 10), (80, 11), (140, 10)] {
+        let mut t = GroupsText::new(Output::new(Vec::new(), Reader::Waiting), look(Some(width), false), false);
+        t.paint(10_000 * MS, 10_000_000, &groups, room);
+        t.flush(true).expect("a Vec takes everything");
+        let text = String::from_utf8(t.into_inner()).expect("text is UTF-8");
+        let lines: Vec<&str> = text.lines().collect();
+        assert!(lines.len() <= room + 1 && lines[0].contains("  30 groups, 465 connections, "), "{text}");
+        // Two lines each where it is narrow.
+        let shown = if width == 80 { (room - 2) / 2 } else { room - 2 };
+        let ports: Vec<u16> = lines[2..].iter().filter_map(|l| l.split(' ').next()?.parse().ok()).collect();
+        assert_eq!(ports, (0..shown as u16).map(|n| 30 - n).collect::<Vec<_>>(), "{text}");
+        assert_eq!(*lines.last().expect("lines"), format!("… {} more groups", 30 - shown), "{text}");
+    }
+}
+
 #[test]
 fn nothing_is_a_table_of_nothing() {
     insta::assert_snapshot!(last(Some(80), &Groups::new(vec![Key::Comm])));
