@@ -15,8 +15,10 @@ use anyhow::{Context as _, Result, ensure};
 
 use crate::{apt, bpf, docs, sh, tidy, vm};
 
-/// What the live tests run: (package, executable). `tcpstates` is compared with, the servers and clients are peers.
-const PACKAGES: [apt::Package; 5] = [
+/// What the live tests run: (package, executable). `tcpstates` is compared with, the servers and clients are peers,
+/// the browser draws reports.
+const PACKAGES: [apt::Package; 6] = [
+    ("chromium", Some("chromium")),
     ("curl", Some("curl")),
     ("iproute2", Some("ip")),
     ("libbpf-tools", Some("tcpstates")),

@@ -19,6 +19,7 @@ use crate::{
 };
 
 mod gate;
+mod gather;
 mod ladders;
 mod messages;
 mod tape;
@@ -26,6 +27,7 @@ mod tape;
 mod tests;
 
 pub use gate::{Gate, Records};
+pub use gather::Gather;
 pub use ladders::Ladders;
 pub use messages::{Messages, say};
 pub use tape::{Recorded, Tape, record};
@@ -316,6 +318,7 @@ impl<K: Sink> Run<K> {
         if !std::mem::replace(&mut self.closed, true) && !self.skip {
             self.tracker.finish(ts, &mut self.gate);
             self.gate.draw(ts, true);
+            self.gate.sink.ended(ts);
         }
     }
 
