@@ -558,6 +558,8 @@ fn elsewhere(dir: &Path) -> PathBuf {
             }
         }
         writer.write(other.as_bytes()).expect("room");
+        // As many blocks as before.
+        writer.flush().expect("room");
         frames.clear();
     }
     writer.finish(0).expect("room");
@@ -588,4 +590,16 @@ fn recordings_of_other_hosts_one_behind_the_other() {
         assert!(text.contains(words), "{words} in {text}");
     }
     parsed(&printed(&["report", "--html", "-"], &both));
+    // The second one is cut off: what is open there ends by its own clock.
+    let whole = fs::read(&both).expect("just written");
+    fs::write(&both, &whole[..whole.len() - 9000]).expect("room");
+    let out = output(&["report", "--json"], &both);
+    complains(&out, 1, &["both.rec", "cut off"]);
+    let cut: Value = serde_json::from_slice(&out.stdout).expect("JSON");
+    assert!(n(&cut, "open") > 0 && span(&cut) < span(&all), "{cut}");
+    let longest = json(&["--top", "1"], &recording())["longest_lived"][0]["duration_us"].as_u64();
+    assert!(cut["longest_lived"][0]["duration_us"].as_u64() <= longest, "{cut}");
+    let conns = output(&["conns", "--from"], &both);
+    let summary = String::from_utf8_lossy(&conns.stderr).into_owned();
+    assert!(summary.contains(" in 7.") || summary.contains(" in 8."), "both together: {summary}");
 }

@@ -25,7 +25,7 @@ const SYN_AGAIN_SHARE: u64 = 20;
 /// Connections with one peer that ended by a RST: so many, and one in [`RESET_SHARE`] of those that are over.
 const RESET: u64 = 20;
 const RESET_SHARE: u64 = 5;
-/// Connections that waited for accept(): so many, and one in a hundred for longer than this, microseconds.
+/// Connections that waited for accept(): so many, and one in a hundred of them for so long, microseconds.
 const SLOW_ACCEPTS: u64 = 20;
 const SLOW_ACCEPT_US: u64 = 1_000_000;
 
@@ -235,13 +235,11 @@ fn kernel(r: &Report, name: &str) -> u64 {
 fn slow_accept(r: &Report, found: &mut Found) {
     for (place, l) in r.listeners() {
         let waited = l.accept_wait.count();
-        if let Some(p99) = l.accept_wait.quantile(99)
-            && waited >= SLOW_ACCEPTS
-            && p99 >= SLOW_ACCEPT_US
-        {
-            let said = Said::new(format!("One in a hundred of {waited} connections waited ")).us(p99);
-            let said = said.text(" or longer for accept()").listener(&place, l.owner.as_ref());
-            found.add(waited / 100 + 1, said);
+        let long: u64 = l.accept_wait.iter().filter(|(us, _)| *us >= SLOW_ACCEPT_US).map(|(_, n)| u64::from(n)).sum();
+        if waited >= SLOW_ACCEPTS && long * 100 >= waited {
+            let said = Said::new(format!("{long} of {waited} connections waited for accept() for a second or longer"));
+            let said = said.listener(&place, l.owner.as_ref());
+            found.add(long, said.text(", the longest ").us(l.accept_wait.most().unwrap_or(0)));
         }
     }
 }
@@ -269,10 +267,14 @@ fn cookies(r: &Report, found: &mut Found) {
 fn half_open(r: &Report, found: &mut Found) {
     for (place, l) in r.listeners() {
         let n = l.dropped(drop::SYNACK_TIMEOUT);
+        let connections = l.tally.group.count;
         // Where SYNs were not counted, what became a connection stands for the rest.
-        let syns = l.syns.unwrap_or(l.tally.group.count + n);
-        if n >= HALF_OPEN && n * HALF_OPEN_SHARE >= syns {
-            let said = Said::new(format!("{n} of {syns} handshakes were never finished by the client"));
+        let (all, of) = match l.syns {
+            Some(syns) => (syns, format!("of {syns} SYNs")),
+            None => (connections + n, format!("beside {}", count(connections, "connection", "connections"))),
+        };
+        if n >= HALF_OPEN && n * HALF_OPEN_SHARE >= all {
+            let said = Said::new(format!("{n} half-open requests timed out, {of},"));
             found.add(n, said.listener(&place, l.owner.as_ref()));
         }
     }
@@ -296,7 +298,12 @@ fn connect_timeout(r: &Report, found: &mut Found) {
     for (p, t) in asked(r) {
         let n = t.group.ended(End::ConnectTimeout) + t.group.ended(End::Unreachable);
         if n >= UNANSWERED {
-            found.add(n, Said::new(format!("{} did not answer {n} of {} SYNs", peer(p), t.over())));
+            let what = format!(
+                "{n} of {} connections to {} got no answer, or only that it cannot be reached",
+                t.over(),
+                peer(p)
+            );
+            found.add(n, Said::new(what));
         }
     }
 }

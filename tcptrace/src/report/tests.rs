@@ -89,7 +89,13 @@ fn no_answer() {
     asked(&mut r, End::ConnectTimeout, 2);
     nothing(&r);
     asked(&mut r, End::Unreachable, 1);
-    assert_eq!(only(&r), ("connect-timeout", "10.0.0.2:80 did not answer 3 of 3 SYNs".to_owned()));
+    assert_eq!(
+        only(&r),
+        (
+            "connect-timeout",
+            "3 of 3 connections to 10.0.0.2:80 got no answer, or only that it cannot be reached".to_owned()
+        )
+    );
 }
 
 #[test]
@@ -239,7 +245,8 @@ fn syns_that_were_dropped_and_cookies() {
 fn half_open_requests_that_time_out() {
     let mut r = report();
     r.listener(&listener(), &Listening { syns: Some(200), ..dropped(drop::SYNACK_TIMEOUT, 10) });
-    assert_eq!(only(&r).0, "half-open");
+    let words = "10 half-open requests timed out, of 200 SYNs, at 10.0.0.1:8080 (python[9])";
+    assert_eq!(only(&r), ("half-open", words.to_owned()));
     r.listener(&listener(), &Listening { syns: Some(1), ..dropped(drop::SYNACK_TIMEOUT, 0) });
     nothing(&r);
     // Without intervals, by what is told of single ones.
@@ -248,7 +255,7 @@ fn half_open_requests_that_time_out() {
         r.request(&Request { over: true, ..fixture::request(Outcome::SynAckTimeout) });
         r.request(&Request { over: true, ..fixture::request(Outcome::Completed) });
     }
-    let words = "10 of 10 handshakes were never finished by the client at 10.0.0.1:443 (nginx[80])";
+    let words = "10 half-open requests timed out, beside 0 connections, at 10.0.0.1:443 (nginx[80])";
     assert_eq!(only(&r), ("half-open", words.to_owned()));
     assert_eq!(r.totals.requests_failed, 10);
 }
@@ -264,8 +271,10 @@ fn connections_that_wait_for_accept() {
     let mut r = report();
     waits(&mut r, 10, 19);
     waits(&mut r, 1100, 1);
-    assert_eq!(only(&r).0, "slow-accept");
-    waits(&mut r, 10, 80);
+    let words =
+        "1 of 20 connections waited for accept() for a second or longer at 10.0.0.1:8080, the longest 1100000µs";
+    assert_eq!(only(&r), ("slow-accept", words.to_owned()));
+    waits(&mut r, 10, 81);
     nothing(&r);
 }
 

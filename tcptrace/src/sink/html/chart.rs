@@ -162,7 +162,7 @@ pub fn connections(out: &mut String, page: &Page) {
     let top = columns.iter().map(|sums| sums.iter().sum::<u64>()).max().unwrap_or(1).max(1);
     let mut width = String::new();
     duration(&mut width, all.width);
-    let span = all.width * columns.len() as u64;
+    let span = all.width.saturating_mul(columns.len() as u64);
     WIDE.begin(
         out,
         "over-time",
@@ -202,7 +202,7 @@ pub fn connections(out: &mut String, page: &Page) {
         )
         .expect("a String takes everything");
     }
-    WIDE.times(out, page, all.begin, all.begin + span);
+    WIDE.times(out, page, all.begin, all.begin.saturating_add(span));
     let key: Vec<_> = CLASSES
         .into_iter()
         .enumerate()
@@ -266,7 +266,7 @@ fn depths(out: &mut String, page: &Page, number: usize, name: &str, series: &Ser
         let y = HALF.y(f64::from(limit) / top as f64);
         writeln!(out, "<path class=\"limit\" d=\"M{x0:.1} {y:.1}H{x1:.1}\"/>").expect("a String takes everything");
     }
-    let span = all.width * all.slots.len() as u64;
+    let span = all.width.saturating_mul(all.slots.len() as u64);
     for (i, slot) in all.slots.iter().enumerate().filter(|(_, slot)| slot.accept.is_some() || slot.syn.is_some()) {
         let n = |n: Option<u32>| n.map_or_else(|| "not known".to_owned(), |n| n.to_string());
         let title = moment(page, all.begin + i as u64 * all.width, span);
@@ -283,7 +283,7 @@ fn depths(out: &mut String, page: &Page, number: usize, name: &str, series: &Ser
         )
         .expect("a String takes everything");
     }
-    HALF.times(out, page, all.begin, all.begin + span);
+    HALF.times(out, page, all.begin, all.begin.saturating_add(span));
     let key = [("fin", "accept queue"), ("refused", "SYN queue"), ("rst", "limit")];
     end(out, &key[..if shown { 3 } else { 2 }]);
 }

@@ -96,6 +96,7 @@ pub fn report_line(report: &Report) -> Vec<u8> {
     let noted = [&report.slowest_handshakes, &report.longest_waits, &report.longest_lived, &report.most_retransmitted]
         .map(|top: &Top<Notable>| top.sorted().into_iter().map(|(_, n)| Noted(n)).collect::<Vec<_>>());
     let losses: Vec<_> = report.lost.iter().collect();
+    let dated = report.parts.iter().all(|part| part.from.offset.is_some());
     let peak = report.opened.peak(|&n| n.into());
     let spans = |spread| (Spread::count(spread) > 0).then_some(Spans(spread));
     let group = &report.all.group;
@@ -107,7 +108,11 @@ pub fn report_line(report: &Report) -> Vec<u8> {
         totals: One(&report.totals),
         transitions: s.map(|s| s.transitions),
         opened_per_second: Rate { n: report.totals.opened, us: report.lasted() / 1000 },
-        opened_peak: peak.map(|(begin, width, n)| Peaked { at: begin, over_us: width / 1000, opened: n }),
+        opened_peak: peak.map(|(begin, width, n)| Peaked {
+            at: dated.then_some(begin),
+            over_us: width / 1000,
+            opened: n,
+        }),
         wrong: Items(&wrong),
         listeners: Items(head(&listeners, report.top)),
         listeners_in_all: listeners.len() as u64,
@@ -210,7 +215,7 @@ impl Value for Wall {
 /// The busiest second.
 #[derive(Clone, Copy, Debug)]
 pub struct Peaked {
-    at: u64,
+    at: Option<u64>,
     over_us: u64,
     opened: u64,
 }
@@ -219,7 +224,7 @@ impl Value for Peaked {
     const JSON: &'static str = "object";
     fn write(&self, out: &mut Out) {
         let mut inner = Inner::new(out);
-        inner.field("at", Some(Wall(self.at)));
+        inner.field("at", self.at.map(Wall));
         inner.field("over_us", Some(self.over_us));
         inner.field("opened", Some(self.opened));
         inner.end();
