@@ -41,7 +41,8 @@ td:first-child,th:first-child{padding-left:0}
 .bars i{display:block;height:.85rem;min-width:2px;border-radius:2px;print-color-adjust:exact;-webkit-print-color-adjust:exact}
 figure{margin:1rem 0}
 figcaption{font-size:.88rem;color:var(--dim);margin-bottom:.35rem}
-svg{display:block;width:100%;height:auto;min-width:34rem}
+svg{display:block;width:100%;height:auto;min-width:44rem}\
+svg.ladder{min-width:40rem}
 svg text{font:11px system-ui,sans-serif;fill:var(--dim)}
 svg text.strong{fill:var(--fg)}
 svg .mono{font-family:ui-monospace,monospace}

@@ -20,13 +20,14 @@ impl Page<'_> {
             if several {
                 blocks.push(Block::Note(format!("Recording {} of {} in this file:", i + 1, r.parts.len())));
             }
-            blocks.push(Block::Facts(self.part(part)));
+            let mut facts = self.part(part);
+            if let Some(why) = r.unread.as_ref().filter(|_| i + 1 == r.parts.len()) {
+                facts.push(("incomplete", vec![(outside(why.as_bytes()), Tone::Bad)]));
+            }
+            blocks.push(Block::Facts(facts));
         }
         if several && r.parts.windows(2).any(|two| two[0].start.boot_id != two[1].start.boot_id) {
             blocks.push(Block::Note("They were made on several hosts, or before and after a boot.".to_owned()));
-        }
-        if let Some(why) = &r.unread {
-            blocks.push(Block::Facts(vec![("incomplete", vec![(outside(why.as_bytes()), Tone::Bad)])]));
         }
         Section { id: "recording", title: "Recording", blocks }
     }
