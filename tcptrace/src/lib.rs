@@ -14,6 +14,7 @@
 //! | [`tracker`] | events → changes; pure |
 //! | [`filter`] | which connections are wanted |
 //! | [`group`] | connections by what they have in common |
+//! | [`report`] | changes → what a recording comes to |
 //! | [`sink`] | changes → text or JSON on a writer |
 //! | [`pipeline`] | the one place where they are wired |
 //! | [`explain`] | a state's or a term's name → its page |
@@ -31,6 +32,7 @@ pub mod kernel;
 pub mod model;
 pub mod pipeline;
 pub mod recording;
+pub mod report;
 pub mod sink;
 pub mod source;
 pub mod tracker;

@@ -53,6 +53,7 @@ fn help_and_version() {
         &["trace", "--help"],
         &["conns", "-h"],
         &["record", "--help"],
+        &["report", "--help"],
         &["doctor", "--help"],
         &["explain", "--help"],
         &["completions", "--help"],

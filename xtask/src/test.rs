@@ -15,9 +15,10 @@ use anyhow::{Context as _, Result, ensure};
 
 use crate::{apt, bpf, docs, sh, tidy, vm};
 
-/// What the live tests run: (package, executable). `tcpstates` is compared with, the servers and clients are peers; shells complete, and
-/// nss_wrapper knows users of its own.
-const PACKAGES: [apt::Package; 8] = [
+/// What the live tests run: (package, executable). `tcpstates` is compared with, the servers and clients are peers, the browser draws reports,
+/// shells complete, and nss_wrapper knows users of its own.
+const PACKAGES: [apt::Package; 9] = [
+    ("chromium", Some("chromium")),
     ("curl", Some("curl")),
     ("fish", Some("fish")),
     ("iproute2", Some("ip")),

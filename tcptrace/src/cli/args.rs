@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::engine::ArgValueCompleter as Complete;
 
 use super::complete;
-use crate::{group::Key, kernel::signal::Tier};
+use crate::{group::Key, kernel::signal::Tier, sink::text::TimeMode};
 
 /// Traces the kernel's own TCP state machine.
 #[derive(Debug, Parser)]
@@ -37,6 +37,9 @@ pub enum Command {
     /// Write what the kernel says to a file, to be looked at later with --from
     #[command(after_help = RECORD_HELP)]
     Record(Record),
+    /// What a recording comes to, on one page: totals, the busiest, the slowest, what looks wrong
+    #[command(after_help = REPORT_HELP)]
+    Report(Report),
     /// What this kernel offers, what is degraded, what to change
     #[command(after_help = DOCTOR_HELP)]
     Doctor(Doctor),
@@ -118,6 +121,18 @@ Examples:
   tcptrace record day.rec --duration 10m
   tcptrace record - | ssh admin 'cat > day.rec'
   tcptrace conns --from day.rec";
+
+const REPORT_HELP: &str = "\
+Examples:
+  tcptrace report day.rec                   one page of text
+  tcptrace report day.rec --html day.html   with charts and ladders, for a browser
+  tcptrace report day.rec --lport 443       one service
+  tcptrace report day.rec --json            for programs
+Marks:
+  → this end connected   ← the peer did   ↔ not known
+  ~ concluded, not seen  * was there before the recording began
+  #12  the connection's id in `tcptrace conns --json --from FILE`
+  SHAKE handshake   RTT round-trip time   ↑↓ payload out and in   RTX segments sent again";
 
 const DOCTOR_HELP: &str = "\
 Examples:
@@ -286,6 +301,39 @@ pub struct Record {
     pub noise: Noise,
 }
 
+/// `report`.
+#[derive(Debug, Args)]
+pub struct Report {
+    /// The recording; - is standard input
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    #[command(flatten)]
+    pub filters: Filters,
+    /// Write a page for browsers to OUT in place of the text; - is standard output
+    #[arg(long, value_name = "OUT", help_heading = "Output")]
+    pub html: Option<PathBuf>,
+    /// One JSON object; with --html beside the page
+    #[arg(long, help_heading = "Output")]
+    pub json: bool,
+    /// Entries of each list
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 5,
+        value_parser = clap::value_parser!(u16).range(1..=1000),
+        help_heading = "Output"
+    )]
+    pub top: u16,
+    /// Times: wall clock (local or utc), seconds since boot (mono)
+    #[arg(long, value_enum, value_name = "MODE", default_value_t, help_heading = "Output")]
+    pub time: Time,
+    /// Colours; auto: on a terminal, unless NO_COLOR is set
+    #[arg(long, value_enum, value_name = "WHEN", default_value_t, help_heading = "Output")]
+    pub color: Color,
+    #[command(flatten)]
+    pub noise: Noise,
+}
+
 #[derive(Debug, Args)]
 pub struct Doctor {
     /// One JSON object
@@ -400,6 +448,17 @@ pub enum Time {
     Utc,
     Mono,
     Delta,
+}
+
+impl From<Time> for TimeMode {
+    fn from(time: Time) -> Self {
+        match time {
+            Time::Local => Self::Local,
+            Time::Utc => Self::Utc,
+            Time::Mono => Self::Mono,
+            Time::Delta => Self::Delta,
+        }
+    }
 }
 
 /// `--tier`.

@@ -18,10 +18,11 @@ mod args;
 mod command;
 mod complete;
 mod man;
+mod report;
 mod run;
 mod stop;
 
-use args::{Arguments, Command, Filters, Shell, Time};
+use args::{Arguments, Command, Filters, Shell};
 use command::CommandLine;
 
 /// A command line that makes sense.
@@ -31,6 +32,8 @@ pub enum Config {
     Show(Box<Show>),
     /// `record`.
     Record(Box<Record>),
+    /// `report`.
+    Report(Box<report::Config>),
     /// `doctor`.
     Doctor {
         /// `--json`.
@@ -187,7 +190,9 @@ pub fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Option<Config>
             return Ok(None);
         }
         Err(e) if e.kind() == ErrorKind::MissingSubcommand => {
-            return Err(Error::Usage("which command? trace, conns, queues, record, doctor or explain".to_owned()));
+            return Err(Error::Usage(
+                "which command? trace, conns, queues, record, report, doctor or explain".to_owned(),
+            ));
         }
         Err(e) => return Err(Error::Usage(one_line(&e))),
     };
@@ -227,6 +232,7 @@ pub fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Option<Config>
                 quiet: r.noise.quiet,
             }))
         }
+        Command::Report(r) => Config::Report(Box::new(report::Config::new(r)?)),
         Command::Doctor(d) => Config::Doctor { json: d.json, tier: d.tier.into(), color: color(d.color) },
         Command::Explain(e) => {
             let look = Terminal { color: color(e.color), ascii: ascii() };
@@ -291,12 +297,7 @@ fn show_config(records: Records, s: args::Show) -> Result<Show> {
         duration: s.duration,
         count: s.count,
         json: s.json,
-        time: match s.time {
-            Time::Local => TimeMode::Local,
-            Time::Utc => TimeMode::Utc,
-            Time::Mono => TimeMode::Mono,
-            Time::Delta => TimeMode::Delta,
-        },
+        time: s.time.into(),
         color: color(s.color),
         ascii: ascii(),
         dumb: is_dumb(),
@@ -313,12 +314,14 @@ fn filter(given: &Filters, records: Option<Records>, follow: bool) -> Result<Fil
     for (name, value) in given.given() {
         filter.set(name, value).map_err(Error::Usage)?;
     }
-    if filter.asks_for_outcome() && records != Some(Records::Connections) {
+    if filter.asks_for_outcome() && !matches!(records, Some(Records::Connections | Records::Report)) {
         let name = if filter.failed { "failed" } else { "min-us" };
         let way_out = match records {
             Some(Records::Transitions) => "`tcptrace conns` has it",
             Some(Records::Queues) => "listeners have no such end",
-            Some(Records::Connections) | None => "record without it, then `tcptrace conns --from FILE` with it",
+            Some(Records::Connections | Records::Report) | None => {
+                "record without it, then `tcptrace conns --from FILE` with it"
+            }
         };
         return Err(Error::Usage(format!("--{name}: known only when a connection is over; {way_out}")));
     }
@@ -476,7 +479,7 @@ mod tests {
     #[test]
     fn what_makes_no_sense_is_one_line() {
         for (line, says) in [
-            ("tcptrace", "which command? trace, conns, queues, record, doctor or explain"),
+            ("tcptrace", "which command? trace, conns, queues, record, report, doctor or explain"),
             ("tcptrace trase", "unrecognized subcommand 'trase'; a similar subcommand exists: 'trace'"),
             ("tcptrace trace --jsn", "unexpected argument '--jsn' found; a similar argument exists: '--json'"),
             ("tcptrace record", "the following required arguments were not provided: <FILE>"),

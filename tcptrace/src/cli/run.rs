@@ -8,7 +8,7 @@ use tcptrace_common::settings::side;
 use super::{
     Config, Queues, Record, Show, Terminal,
     command::{CommandLine, Held},
-    complete, man,
+    complete, man, report,
     stop::Signals,
 };
 use crate::{
@@ -47,6 +47,7 @@ pub fn run(config: Config) -> Result<ExitCode> {
     match config {
         Config::Show(config) => block_on(show(*config))?,
         Config::Record(config) => block_on(record(*config))?,
+        Config::Report(config) => block_on(report::run(*config))?,
         Config::Doctor { json, tier, color } => doctor(json, tier, color),
         Config::Explain { page, json, look } => explain(page, json, look).map(|()| ExitCode::SUCCESS),
         Config::Completions(shell) => print(&complete::script(shell)).map(|()| ExitCode::SUCCESS),
@@ -69,7 +70,7 @@ fn block_on<T>(future: impl Future<Output = T>) -> Result<T> {
     Ok(result)
 }
 
-fn print(text: &str) -> Result<()> {
+pub(super) fn print(text: &str) -> Result<()> {
     Stdout.write_all(text.as_bytes()).map_err(|e| Error::io("write stdout", e))
 }
 
@@ -142,7 +143,7 @@ async fn show_from<S: Source>(
             let sink = GroupsText::new(out, look, repaint && S::LIVE);
             return trace(source, tape, sink, config, messages, limit_ns, signals).await;
         }
-        Records::Connections => Headings::Connections,
+        Records::Connections | Records::Report => Headings::Connections,
         Records::Queues => {
             let sink = QueuesText::new(out, look, repaint && config.count != Some(1));
             return trace(source, tape, sink, config, messages, limit_ns, signals).await;

@@ -35,6 +35,12 @@ pub struct Group {
 }
 
 impl Group {
+    /// How many ended so.
+    #[must_use]
+    pub fn ended(&self, end: End) -> u64 {
+        self.ends[end as usize]
+    }
+
     /// Ends that there were and how many; None: those that are not known.
     pub fn ends(&self) -> impl Iterator<Item = (Option<End>, u64)> {
         let unknown = self.count - self.ends.iter().sum::<u64>();
@@ -42,7 +48,19 @@ impl Group {
         known.chain([(None, unknown)]).filter(|(_, n)| *n > 0)
     }
 
-    fn add(&mut self, c: &Connection, f: &Final) {
+    /// Those of another group, too.
+    pub fn merge(&mut self, other: &Self) {
+        self.count += other.count;
+        self.ends.iter_mut().zip(other.ends).for_each(|(n, more)| *n += more);
+        self.lifetime.merge(&other.lifetime);
+        self.handshake.merge(&other.handshake);
+        self.rtt.merge(&other.rtt);
+        self.bytes_sent += other.bytes_sent;
+        self.bytes_received += other.bytes_received;
+    }
+
+    /// Count a connection that is over, or was open at the end.
+    pub fn add(&mut self, c: &Connection, f: &Final) {
         self.count += 1;
         if let Some(end) = f.end {
             self.ends[end as usize] += 1;

@@ -39,18 +39,55 @@ impl Spread {
     /// None: there were none.
     #[must_use]
     pub fn quantiles(&self) -> Option<Quantiles> {
-        let total: u64 = self.buckets.iter().map(|b| u64::from(b.1)).sum();
-        let quantile = |percent: u64| {
-            let rank = (total * percent).div_ceil(100);
-            let mut before = 0;
-            let there = self.buckets.iter().find(|b| {
-                before += u64::from(b.1);
-                before >= rank
-            });
-            // Neither shorter than the shortest nor longer than the longest.
-            there.map(|b| middle(b.0).clamp(self.least, self.most))
-        };
-        Some(Quantiles { p50: quantile(50)?, p99: quantile(99)? })
+        Some(Quantiles { p50: self.quantile(50)?, p99: self.quantile(99)? })
+    }
+
+    /// So many of a hundred are not longer, microseconds; None: there were none.
+    #[must_use]
+    pub fn quantile(&self, percent: u64) -> Option<u64> {
+        let rank = (self.count() * percent).div_ceil(100);
+        let mut before = 0;
+        let there = self.buckets.iter().find(|b| {
+            before += u64::from(b.1);
+            before >= rank
+        });
+        // Neither shorter than the shortest nor longer than the longest.
+        there.map(|b| middle(b.0).clamp(self.least, self.most))
+    }
+
+    /// How many there were.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.buckets.iter().map(|b| u64::from(b.1)).sum()
+    }
+
+    /// The longest, microseconds, exact; None: there were none.
+    #[must_use]
+    pub fn most(&self) -> Option<u64> {
+        (!self.buckets.is_empty()).then_some(self.most)
+    }
+
+    /// (microseconds within 3 %, how many), shortest first.
+    pub fn iter(&self) -> impl Iterator<Item = (u64, u32)> {
+        self.buckets.iter().map(|&(number, n)| (middle(number).clamp(self.least, self.most), n))
+    }
+
+    /// Those of another one, too.
+    pub fn merge(&mut self, other: &Self) {
+        if other.buckets.is_empty() {
+            return;
+        }
+        if self.buckets.is_empty() {
+            return self.clone_from(other);
+        }
+        self.least = self.least.min(other.least);
+        self.most = self.most.max(other.most);
+        for &(number, n) in &other.buckets {
+            match self.buckets.binary_search_by_key(&number, |b| b.0) {
+                Ok(i) => self.buckets[i].1 = self.buckets[i].1.saturating_add(n),
+                Err(i) => self.buckets.insert(i, (number, n)),
+            }
+        }
     }
 }
 
@@ -107,6 +144,20 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn two_merged_are_as_one(a in proptest::collection::vec(0..1u64 << 40, 0..50), b in proptest::collection::vec(0..1u64 << 40, 0..50)) {
+            let of = |values: &[u64]| {
+                let mut spread = Spread::default();
+                values.iter().for_each(|&us| spread.add(us));
+                spread
+            };
+            let mut merged = of(&a);
+            merged.merge(&of(&b));
+            prop_assert_eq!(merged.most(), a.iter().chain(&b).max().copied());
+            prop_assert_eq!(merged.iter().map(|(_, n)| u64::from(n)).sum::<u64>(), merged.count());
+            prop_assert_eq!(merged, of(&[a, b].concat()));
+        }
+
         #[test]
         fn buckets_are_in_order_and_narrow(us in 0..1u64 << 62) {
             let middle = middle(bucket(us));

@@ -12,6 +12,7 @@ mod payload;
 mod process;
 mod queue;
 mod state;
+mod summary;
 
 pub use address::address;
 pub use cgroup::{Cgroup, Container, Runtime};
@@ -27,6 +28,7 @@ pub use queue::{
     Waits,
 };
 pub use state::State;
+pub use summary::Summary;
 
 /// Takes what the tracker concludes, in the order of events. Every method may be left out.
 #[expect(unused_variables, reason = "default methods ignore their arguments")]

@@ -23,6 +23,20 @@ pub enum Records {
     Connections,
     /// `queues`: listeners, at the end of each interval.
     Queues,
+    /// `report`: everything but single transitions.
+    Report,
+}
+
+impl Records {
+    /// Are connections told when they are over?
+    const fn have_connections(self) -> bool {
+        matches!(self, Self::Connections | Self::Report)
+    }
+
+    /// Are listeners told at the end of each interval?
+    const fn have_queues(self) -> bool {
+        matches!(self, Self::Queues | Self::Report)
+    }
 }
 
 /// Transitions held back in all. A host that accepts 10,000 connections a second and leaves them 6 s in the accept queue
@@ -49,7 +63,7 @@ pub struct Gate<S> {
     pub requests: bool,
     /// `--by`: connections are counted here in place of printed, and nothing else is printed.
     pub groups: Option<Groups>,
-    /// `--ladder`: connections are drawn when they are over.
+    /// `--ladder`: connections are drawn when they are over; `report` tells of them, too.
     pub ladders: Option<Box<Ladders>>,
     /// What to tell under `-v`.
     pub notes: Vec<String>,
@@ -112,7 +126,7 @@ impl<S: Sink> Gate<S> {
         self.filters.truncate(self.own);
         self.kernel = filter.clone();
         // How a connection ends says nothing about what else is printed.
-        let filter = if self.records == Records::Connections { filter } else { filter.without_outcome() };
+        let filter = if self.records.have_connections() { filter } else { filter.without_outcome() };
         if !filter.is_empty() && !self.filters.contains(&filter) {
             self.filters.push(filter);
         }
@@ -304,7 +318,8 @@ impl<S: Sink> Observer for Gate<S> {
         if let Some(ladders) = &mut self.ladders {
             ladders.over(c, f);
             self.draw(f.ts, false);
-        } else if self.records == Records::Connections {
+        }
+        if self.records == Records::Report || self.ladders.is_none() && self.records == Records::Connections {
             self.counts.printed += 1;
             match &mut self.groups {
                 Some(groups) => groups.add(c, f),
@@ -363,20 +378,20 @@ impl<S: Sink> Observer for Gate<S> {
 
     fn netns(&mut self, n: &NetnsCounters) {
         let wanted = self.filters.iter().all(|f| f.netns.is_empty() || f.netns.contains(&n.netns));
-        if self.records == Records::Queues && wanted && !self.is_done() {
+        if self.records.have_queues() && wanted && !self.is_done() {
             self.sink.netns(n);
         }
     }
 
     fn listener(&mut self, c: &Connection, l: &Listening) {
         let wanted = self.verdict(|f| f.connection(c)) == Verdict::Wanted;
-        if self.records == Records::Queues && wanted && !self.is_done() {
+        if self.records.have_queues() && wanted && !self.is_done() {
             self.sink.listener(c, l);
         }
     }
 
     fn interval(&mut self, ts: u64, interval_us: u64) {
-        if self.records == Records::Queues && !self.is_done() {
+        if self.records.have_queues() && !self.is_done() {
             self.counts.printed += 1;
             self.counts.intervals += 1;
             self.sink.interval(ts, interval_us);

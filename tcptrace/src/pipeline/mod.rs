@@ -19,6 +19,7 @@ use crate::{
 };
 
 mod gate;
+mod gather;
 mod ladders;
 mod messages;
 mod shipped;
@@ -27,6 +28,7 @@ mod tape;
 mod tests;
 
 pub use gate::{Gate, Records};
+pub use gather::Gather;
 pub use ladders::Ladders;
 pub use messages::{Messages, say};
 pub use shipped::draw;
@@ -143,6 +145,8 @@ struct Run<K> {
     closed: bool,
     first_ts: Option<u64>,
     last_ts: u64,
+    /// Nanoseconds of recordings before this one whose clocks were others: those of other hosts, or from before a boot.
+    elapsed_before: u64,
     /// What came up to here has been shown.
     shown_ts: u64,
     events: u64,
@@ -165,6 +169,7 @@ impl<K: Sink> Run<K> {
             closed: true,
             first_ts: None,
             last_ts: 0,
+            elapsed_before: 0,
             shown_ts: 0,
             events: 0,
             lost: 0,
@@ -224,6 +229,10 @@ impl<K: Sink> Run<K> {
                     Error::io("apply the recording's filters", std::io::Error::other(reason))
                 })?;
                 self.gate.set_recorded(filter);
+                if ts < self.last_ts {
+                    self.elapsed_before += self.last_ts.saturating_sub(self.first_ts.unwrap_or(self.last_ts));
+                    (self.first_ts, self.last_ts, self.shown_ts) = (None, ts, ts);
+                }
                 self.first_ts.get_or_insert(ts);
                 self.closed = false;
                 self.tracker.event(&Event::Start(start.clone()), &mut self.gate);
@@ -290,8 +299,8 @@ impl<K: Sink> Run<K> {
 
     /// Connections by what they have in common, as they stand.
     fn tell_groups(&mut self, last: bool) {
-        let elapsed_us = self.shown_ts.saturating_sub(self.first_ts.unwrap_or(self.shown_ts)) / 1000;
-        self.gate.tell_groups(self.shown_ts, elapsed_us, last);
+        let elapsed = self.elapsed_before + self.shown_ts.saturating_sub(self.first_ts.unwrap_or(self.shown_ts));
+        self.gate.tell_groups(self.shown_ts, elapsed / 1000, last);
     }
 
     #[inline]
@@ -318,6 +327,7 @@ impl<K: Sink> Run<K> {
         if !std::mem::replace(&mut self.closed, true) && !self.skip {
             self.tracker.finish(ts, &mut self.gate);
             self.gate.draw(ts, true);
+            self.gate.sink.ended(ts);
         }
     }
 
@@ -370,7 +380,7 @@ impl<K: Sink> Run<K> {
             remnants_forgotten: tracked.remnants_forgotten,
             residual: self.tracker.residual().filter(|_| whole).map(<[_]>::to_vec),
             intervals: counts.intervals,
-            elapsed_ns: self.last_ts.saturating_sub(self.first_ts.unwrap_or(self.last_ts)),
+            elapsed_ns: self.elapsed_before + self.last_ts.saturating_sub(self.first_ts.unwrap_or(self.last_ts)),
         };
         // A file that is no recording has neither begin nor end.
         if self.first_ts.is_some() {

@@ -4,15 +4,18 @@ use crate::{
     error::Result,
     frame::fact,
     group::Groups,
-    model::{Observer, Residual, ladder::Ladder},
+    model::{Observer, ladder::Ladder},
 };
 
 pub mod escape;
+pub mod html;
 pub mod json;
 pub mod output;
+mod page;
 pub mod text;
 pub mod time;
 
+pub use crate::model::Summary;
 pub use output::Output;
 
 /// Prints what it is told of, in the order it is told.
@@ -32,6 +35,9 @@ pub trait Sink: Observer {
     #[expect(unused_variables, reason = "no other command asks for ladders")]
     fn ladder(&mut self, ladder: &Ladder) {}
 
+    /// Nothing more comes of this trace, which ended at `ts`; another one may follow in the same file.
+    fn ended(&mut self, _ts: u64) {}
+
     /// The last line.
     fn summary(&mut self, ts: u64, summary: &Summary);
 
@@ -40,43 +46,4 @@ pub trait Sink: Observer {
     /// # Errors
     /// The output cannot be written, now or since the last call.
     fn flush(&mut self, last: bool) -> Result<()>;
-}
-
-/// What a run comes to.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Summary {
-    /// Kernel records.
-    pub events: u64,
-    /// Events that the kernel side could not hand over.
-    pub lost: u64,
-    /// Records that came too late for the merge.
-    pub late: Option<u64>,
-    /// Transitions that passed the filters.
-    pub transitions: u64,
-    /// Connections that passed the filters and are over, or were open at the end.
-    pub connections: u64,
-    /// Of these, connections with lost records.
-    pub gaps: u64,
-    /// Transitions that no TCP makes.
-    pub impossible: u64,
-    /// Records that could not be understood.
-    pub undecodable: u64,
-    /// Transitions dropped because too many waited for their owner to become known.
-    pub held_dropped: u64,
-    /// See [`fact::End`].
-    pub kernel_ns_per_event: Option<u64>,
-    /// See [`fact::End`].
-    pub collector_cpu_us: Option<u64>,
-    /// See [`fact::End`].
-    pub peak_rate: Option<u64>,
-    /// Half-open requests given up, see the tracker.
-    pub requests_forgotten: u64,
-    /// TIME_WAIT remnants that there was no room for.
-    pub remnants_forgotten: u64,
-    /// The kernel's counters against ours; None where they were not compared.
-    pub residual: Option<Vec<Residual>>,
-    /// Intervals of `queues` that were printed.
-    pub intervals: u64,
-    /// Nanoseconds from the first frame to the last.
-    pub elapsed_ns: u64,
 }

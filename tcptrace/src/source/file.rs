@@ -160,6 +160,18 @@ impl Replay {
         }
     }
 
+    /// Of the file, for messages.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Was it read to its end?
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.file.ending().is_some()
+    }
+
     /// What is missing in it, once it was read to its end.
     ///
     /// # Errors

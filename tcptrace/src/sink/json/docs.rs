@@ -8,9 +8,10 @@ use super::{
     object::{Doc, Kind, Reference},
     objects::{ConnectionObject, LossObject, SocketObject, StartObject, SummaryObject, TransitionObject},
     queues::{ListenerObject, NetnsObject, RequestObject, TimeWaitObject},
+    report::ReportObject,
 };
 
-const OBJECTS: [&Reference; 12] = [
+const OBJECTS: [&Reference; 13] = [
     &StartObject::REFERENCE,
     &SocketObject::REFERENCE,
     &RequestObject::REFERENCE,
@@ -22,6 +23,7 @@ const OBJECTS: [&Reference; 12] = [
     &ListenerObject::REFERENCE,
     &LossObject::REFERENCE,
     &SummaryObject::REFERENCE,
+    &ReportObject::REFERENCE,
     &ExplainObject::REFERENCE,
 ];
 

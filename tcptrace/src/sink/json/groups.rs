@@ -128,8 +128,10 @@ impl Value for IpAddr {
 /// `n` in `us` microseconds, a second: three digits behind the point.
 #[derive(Clone, Copy, Debug)]
 pub struct Rate {
-    n: u64,
-    us: u64,
+    /// How many.
+    pub n: u64,
+    /// In so many microseconds.
+    pub us: u64,
 }
 
 impl Value for Rate {
@@ -146,7 +148,7 @@ impl Value for Rate {
 
 /// `{"fin":1190,"refused":14}`.
 #[derive(Clone, Copy, Debug)]
-pub struct Ends<'a>(&'a Group);
+pub struct Ends<'a>(pub &'a Group);
 
 impl Value for Ends<'_> {
     const JSON: &'static str = "object of integers";

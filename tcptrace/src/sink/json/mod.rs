@@ -21,6 +21,7 @@ pub mod ladder;
 pub mod object;
 pub mod objects;
 pub mod queues;
+mod report;
 #[cfg(test)]
 mod tests;
 
@@ -31,6 +32,7 @@ use groups::GroupObject;
 use ladder::Steps;
 use objects::{ConnectionObject, LossObject, SocketObject, StartObject, SummaryObject, TransitionObject};
 use queues::{ListenerObject, NetnsObject, RequestObject, TimeWaitObject};
+pub use report::report_line;
 
 /// Writes JSON lines.
 #[derive(Debug)]

@@ -249,7 +249,7 @@ impl Value for Queue {
 
 /// Drops by reason.
 #[derive(Clone, Copy, Debug)]
-pub struct Drops(Dropped);
+pub struct Drops(pub Dropped);
 
 impl Value for Drops {
     const JSON: &'static str = "object of integers";

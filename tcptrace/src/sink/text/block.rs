@@ -36,6 +36,13 @@ impl<W: Write> Block<W> {
         self.out.into_inner()
     }
 
+    /// Everything that was painted, in memory.
+    pub fn into_bytes(mut self) -> W {
+        // A writer that is memory takes everything.
+        let _ = self.out.flush(true);
+        self.out.into_inner()
+    }
+
     /// Is a block shown only until the next one comes?
     pub fn repaints(&self) -> bool {
         self.repaint

@@ -285,7 +285,7 @@ impl Lines<'_> {
 }
 
 /// The options that the handshake settled.
-fn settled(c: &Connection, later: u16) -> Vec<String> {
+pub fn settled(c: &Connection, later: u16) -> Vec<String> {
     let Some(h) = &c.handshake else { return Vec::new() };
     let options = h.options | later;
     let mut words = Vec::new();
@@ -313,12 +313,12 @@ fn settled(c: &Connection, later: u16) -> Vec<String> {
 }
 
 /// Why it is over, where no segment tells.
-fn reason(l: &Ladder) -> String {
+pub fn reason(l: &Ladder) -> String {
     let end = l.left.last.end.map_or("end not seen", |end| why::ended(end).long);
     format!("({end})")
 }
 
-fn name(b: Beside) -> String {
+pub fn name(b: Beside) -> String {
     format!("{}{}", b.state.name(), if b.concluded { "~" } else { "" })
 }
 
@@ -338,7 +338,7 @@ fn tone(s: &Segment) -> Tone {
 }
 
 /// What stands on the arrow, the longest first: all, without relative numbers, without the ACK's number, without any.
-fn labels(s: &Segment, l: &Ladder) -> [String; 4] {
+pub fn labels(s: &Segment, l: &Ladder) -> [String; 4] {
     let mut name = String::from(match s.part {
         Part::Syn => "SYN",
         Part::SynAck => "SYN+ACK",
@@ -409,7 +409,7 @@ fn arrow(s: &Segment, labels: &[String; 4], columns: usize) -> String {
 }
 
 /// For a terminal that has nothing else. As many columns as before.
-fn ascii(text: &str) -> String {
+pub fn ascii(text: &str) -> String {
     text.chars()
         .map(|c| match c {
             '\0'..='\x7f' => c,
@@ -420,6 +420,10 @@ fn ascii(text: &str) -> String {
             'µ' => 'u',
             '×' => 'x',
             '…' => '.',
+            '█' => '#',
+            '↔' => '-',
+            '↑' => '^',
+            '↓' => 'v',
             _ => '?',
         })
         .collect()

@@ -18,21 +18,23 @@ use crate::{
 };
 
 mod block;
-mod cells;
+pub(super) mod cells;
 mod format;
 mod groups;
-mod ladder;
+pub(super) mod ladder;
 mod queues;
+mod report;
 mod row;
 #[cfg(test)]
 mod tests;
-mod why;
+pub(super) mod why;
 
-use format::Clock;
-pub use format::{TimeMode, bytes, duration};
+pub use format::{Clock, TimeMode, bytes, duration, rate};
 pub use groups::GroupsText;
 pub use queues::QueuesText;
-use row::{Column, Cut, Row, Tone};
+pub use report::report;
+pub(super) use row::Tone;
+use row::{Column, Cut, Row};
 
 /// How lines look.
 #[derive(Clone, Debug)]
