@@ -1,17 +1,19 @@
 //! Nanoseconds an event, of the tracker alone and with the decoder: ordinary connection churn, both ends on one host, a
 //! thousand connections in flight. `cargo run --release --example tracker_speed`
 
+#[path = "../tests/support/churn.rs"]
+mod churn;
+
 use std::time::{Duration, Instant};
 
+use churn::{STEPS, process, push};
 use tcptrace::{
     decode::decode,
     frame::Frames,
     model::{Connection, Final, Observer},
     tracker::Tracker,
 };
-use tcptrace_common::record::{
-    Accepted, Child, Closed, Counters, Established, Handshake, Head, Open, Owner, Tuple, flag, kind,
-};
+use tcptrace_common::record::{Head, Open, Tuple, kind};
 use zerocopy::IntoBytes;
 
 const CONNECTIONS: u64 = 10_000;
@@ -67,7 +69,7 @@ fn churn(round: u64) -> Frames {
     let first = round * CONNECTIONS;
     let mut ts = 2 + round * 1_000_000_000;
     for batch in 0..CONNECTIONS / IN_FLIGHT {
-        for step in 0..11 {
+        for step in 0..STEPS {
             for i in 0..IN_FLIGHT {
                 ts += 1;
                 push(&mut frames, step, first + batch * IN_FLIGHT + i, ts);
@@ -75,54 +77,4 @@ fn churn(round: u64) -> Frames {
         }
     }
     frames
-}
-
-fn push(frames: &mut Frames, step: u64, n: u64, ts: u64) {
-    const BOTH: u16 = flag::RCV_SHUTDOWN | flag::SEND_SHUTDOWN | flag::DEAD;
-    let head = |server: u64, kind: u8, from: u8, to: u8, seq: u16, flags: u16| Head {
-        ts,
-        sock: 2 + 2 * n + server,
-        kind,
-        from,
-        to,
-        err: 0,
-        seq,
-        flags,
-    };
-    let client = Tuple { lport: n as u16, rport: 80, netns: 1, family: 2, ..Tuple::default() };
-    let server = Tuple { lport: 80, rport: n as u16, ..client };
-    let handshake = Handshake { addr: n, ..Handshake::default() };
-    let counters = Counters::default();
-    match step {
-        0 => {
-            frames.push(0, Open { head: head(0, kind::OPEN, 7, 2, 1, 0), tuple: client, owner: process(1) }.as_bytes());
-        }
-        1 => frames.push(0, Child { head: head(1, kind::CHILD, 10, 3, 1, 0), tuple: server, addr: n }.as_bytes()),
-        2 => {
-            let head = head(1, kind::ESTABLISHED, 3, 1, 2, 0);
-            frames.push(0, Established { head, tuple: server, handshake }.as_bytes());
-        }
-        3 => {
-            let head = head(0, kind::ESTABLISHED, 2, 1, 2, 0);
-            frames.push(0, Established { head, tuple: client, handshake }.as_bytes());
-        }
-        4 => frames
-            .push(0, Accepted { head: head(1, kind::ACCEPTED, 1, 1, 3, 0), owner: process(2), addr: 0 }.as_bytes()),
-        5 => frames.push(0, head(0, kind::STATE, 1, 4, 3, BOTH).as_bytes()),
-        6 => frames.push(0, head(1, kind::STATE, 1, 8, 4, flag::RCV_SHUTDOWN | flag::DONE).as_bytes()),
-        7 => frames.push(0, head(1, kind::STATE, 8, 9, 5, BOTH | flag::DONE).as_bytes()),
-        8 => frames.push(0, head(0, kind::STATE, 4, 5, 4, BOTH).as_bytes()),
-        9 => {
-            let head = head(0, kind::CLOSED, 5, 7, 5, BOTH | flag::DONE);
-            frames.push(0, Closed { head, counters, ..Closed::default() }.as_bytes());
-        }
-        _ => {
-            let head = head(1, kind::CLOSED, 9, 7, 6, BOTH | flag::DONE);
-            frames.push(0, Closed { head, counters, ..Closed::default() }.as_bytes());
-        }
-    }
-}
-
-fn process(pid: u32) -> Owner {
-    Owner { pid, tid: pid, fd: 3, started: 1, ..Owner::default() }
 }
