@@ -16,6 +16,7 @@
 //! | [`group`] | connections by what they have in common |
 //! | [`sink`] | changes → text or JSON on a writer |
 //! | [`pipeline`] | the one place where they are wired |
+//! | [`progress`] | a line on the terminal that is rewritten in place |
 //! | [`explain`] | a state's or a term's name → its page |
 //! | [`wrap`] | text → lines of a width |
 //! | [`cli`] | arguments → one validated configuration |
@@ -30,6 +31,7 @@ pub mod group;
 pub mod kernel;
 pub mod model;
 pub mod pipeline;
+pub mod progress;
 pub mod recording;
 pub mod sink;
 pub mod source;

@@ -1,9 +1,9 @@
 //! `cargo xtask bench`: what tracing costs, tcptrace beside other tools, on this machine.
 //!
-//! Five measurements, each in rounds that interleave the subjects, each run in a network namespace of its own:
+//! Six measurements, all but the last in rounds that interleave the subjects, each run in a network namespace of its own:
 //! the connection rate that is left under a storm, the CPU time that tracing adds to a paced connection, what the kernel
-//! programs cost by the kernel's own count, the SYN-ACKs that are left of a SYN flood, and what watching listeners' queues costs beside
-//! other work. Medians are printed beside what tcptrace has to keep.
+//! programs cost by the kernel's own count, the SYN-ACKs that are left of a SYN flood, what watching listeners' queues costs beside other
+//! work, and the memory of a flight recorder's ring. Medians are printed beside what tcptrace has to keep.
 //!
 //! The added CPU time is that of the threads that make the connections, of the kernel's softirq threads and of the tracer, by
 //! the scheduler's own clocks, less the same without a tracer right before or after. It has everything that runs in those
@@ -13,6 +13,7 @@ mod check;
 pub mod proc;
 mod queues;
 mod report;
+mod ring;
 mod stats;
 pub mod tracefs;
 mod tracer;
@@ -84,6 +85,8 @@ enum Measure {
     Flood,
     /// What `queues` costs beside other work with timers.
     Timers,
+    /// The memory of a flight recorder's ring.
+    Ring,
 }
 
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
@@ -157,15 +160,20 @@ pub fn run(options: &Options) -> Result<bool> {
             queues.timers(round, &out)?;
         }
     }
+    let mut ring = ring::Ring::default();
+    if wanted(Measure::Ring) {
+        ring.run()?;
+    }
     if options.json {
         let mut object = report.to_json();
         object["queues"] = queues.to_json();
-        object["met"] = (report.met() && queues.met()).into();
+        object["ring"] = ring.to_json();
+        object["met"] = (report.met() && queues.met() && ring.met()).into();
         println!("{object}");
     } else {
-        print!("{}{}", report.to_text(), queues.to_text());
+        print!("{}{}{}", report.to_text(), queues.to_text(), ring.to_text());
     }
-    Ok(report.met() && queues.met())
+    Ok(report.met() && queues.met() && ring.met())
 }
 
 /// Share of the host's CPU time that something else takes, before anything is measured.
