@@ -1,6 +1,7 @@
 //! A recording of a long storm: `cargo run --release --example storm_recording FILE TRANSITIONS` writes so many transitions, some
 //! thousand connections a second, with listeners' rows at the end of each second as `record --queues` has them.
 
+#[path = "../tests/support/churn.rs"]
 mod churn;
 
 use anyhow::{Context as _, Result};

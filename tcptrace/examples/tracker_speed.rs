@@ -1,6 +1,8 @@
 //! Nanoseconds an event, of the tracker alone and with the decoder: ordinary connection churn, both ends on one host, a
-//! thousand connections in flight (`churn/`). `cargo run --release --example tracker_speed`
+//! thousand connections in flight (`churn.rs`). `cargo run --release --example tracker_speed`
 
+#[path = "../tests/support/churn.rs"]
+#[expect(dead_code, reason = "other storms use the rest")]
 mod churn;
 
 use std::time::{Duration, Instant};

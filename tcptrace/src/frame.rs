@@ -81,6 +81,12 @@ impl Frames {
         self.words.as_bytes()
     }
 
+    /// The same as words.
+    #[must_use]
+    pub fn as_words(&self) -> &[u64] {
+        &self.words
+    }
+
     /// Length in bytes.
     #[must_use]
     pub fn len(&self) -> usize {

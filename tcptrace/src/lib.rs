@@ -17,6 +17,7 @@
 //! | [`report`] | changes → what a recording comes to |
 //! | [`sink`] | changes → text or JSON on a writer |
 //! | [`pipeline`] | the one place where they are wired |
+//! | [`progress`] | a line on the terminal that is rewritten in place |
 //! | [`explain`] | a state's or a term's name → its page |
 //! | [`wrap`] | text → lines of a width |
 //! | [`cli`] | arguments → one validated configuration |
@@ -31,6 +32,7 @@ pub mod group;
 pub mod kernel;
 pub mod model;
 pub mod pipeline;
+pub mod progress;
 pub mod recording;
 pub mod report;
 pub mod sink;

@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::engine::ArgValueCompleter as Complete;
 
 use super::complete;
-use crate::{group::Key, kernel::signal::Tier, sink::text::TimeMode};
+use crate::{group::Key, kernel::signal::Tier, recording::ring::Room, sink::text::TimeMode};
 
 /// Traces the kernel's own TCP state machine.
 #[derive(Debug, Parser)]
@@ -120,7 +120,15 @@ const RECORD_HELP: &str = "\
 Examples:
   tcptrace record day.rec --duration 10m
   tcptrace record - | ssh admin 'cat > day.rec'
-  tcptrace conns --from day.rec";
+  tcptrace conns --from day.rec
+  tcptrace record --ring 64M crash.rec               a flight recorder: the latest 64 MB
+  tcptrace record --ring 5m crash.rec                the latest five minutes
+  tcptrace record --rotate 100M --keep 10 day.rec    day.rec.0001, day.rec.0002 ...
+Sizes are 512K, 64M, 2G, times 30s, 5m, 1h: M is megabytes, m is minutes.
+With --ring, SIGUSR1 writes what there is to FILE.0001, the next one to FILE.0002, and so on, and the end writes
+FILE. Without, SIGUSR1 says how much was recorded. --rotate begins FILE.0001, and the next number when a file has
+that size or age; numbers go on after the highest that is taken. Each file can be read alone: it begins with what
+was told before of the connections that are open.";
 
 const REPORT_HELP: &str = "\
 Examples:
@@ -279,6 +287,21 @@ pub struct Record {
     /// File to create or replace; - is standard output
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
+    /// Keep only the latest in memory, by size, by time or both (64M, 5m, 64M,5m); write it at the end and on SIGUSR1
+    #[arg(long, value_name = "SIZE|TIME", value_parser = room, conflicts_with = "rotate", help_heading = "Files")]
+    pub ring: Option<Room>,
+    /// Go on in another file, FILE.0001, FILE.0002 ..., when one has this size, age or either
+    #[arg(long, value_name = "SIZE|TIME", value_parser = room, help_heading = "Files")]
+    pub rotate: Option<Room>,
+    /// Delete the oldest of the files that --rotate made when there are more than N
+    #[arg(
+        long,
+        value_name = "N",
+        value_parser = clap::value_parser!(u32).range(1..),
+        requires = "rotate",
+        help_heading = "Files"
+    )]
+    pub keep: Option<u32>,
     #[command(flatten)]
     pub filters: Filters,
     /// Size of the kernel's buffers, all CPUs together: 512K, 16M
@@ -536,9 +559,38 @@ fn size(text: &str) -> Result<u64, String> {
     parsed.ok_or_else(|| "not a size such as 512K or 16M".to_owned())
 }
 
+/// A size, a time, or both. `5m` is a time here, `5M` a size.
+fn room(text: &str) -> Result<Room, String> {
+    let mut room = Room::default();
+    for part in text.split(',') {
+        let twice = match duration(part) {
+            Ok(time) => room.ns.replace(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)).is_some(),
+            Err(_) => {
+                let bytes = size(part).map_err(|_| "not a size such as 64M, nor a time such as 5m".to_owned())?;
+                room.bytes.replace(bytes).is_some()
+            }
+        };
+        if twice {
+            return Err("two sizes or two times".to_owned());
+        }
+    }
+    Ok(room)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rooms() {
+        let minutes = |n: u64| Some(n * 60_000_000_000);
+        assert_eq!(room("64M"), Ok(Room { bytes: Some(64 << 20), ns: None }));
+        assert_eq!(room("5m"), Ok(Room { bytes: None, ns: minutes(5) }));
+        assert_eq!(room("5m,1G"), Ok(Room { bytes: Some(1 << 30), ns: minutes(5) }));
+        for wrong in ["", "0", "0s", "5m,", "5m,6m", "1M,2M", "five"] {
+            assert!(room(wrong).is_err(), "{wrong}");
+        }
+    }
 
     #[test]
     fn durations() {

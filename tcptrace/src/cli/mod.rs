@@ -1,6 +1,11 @@
 //! Arguments → one validated [`Config`] → the command.
 
-use std::{ffi::OsString, path::PathBuf, process::ExitCode, time::Duration};
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
 
 use clap::{Parser, error::ErrorKind};
 
@@ -11,6 +16,7 @@ use crate::{
     group::Key,
     kernel::{load::Queues as Wanted, signal::Tier},
     pipeline::{Records, say},
+    recording::ring::{Room, SMALLEST},
     sink::{escape, text::TimeMode},
 };
 
@@ -123,6 +129,8 @@ pub struct Show {
 pub struct Record {
     /// The file, or `-`.
     pub file: PathBuf,
+    /// What of it is kept.
+    pub keeps: Keeps,
     /// Which connections, as far as the kernel can tell.
     pub filter: Filter,
     /// Run and traced.
@@ -139,6 +147,17 @@ pub struct Record {
     pub verbose: bool,
     /// `-q`.
     pub quiet: bool,
+}
+
+/// What `record` keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keeps {
+    /// Everything, in one file.
+    All,
+    /// The latest.
+    Ring(Room),
+    /// Parts of this size, the latest so many of them.
+    Parts(Room, Option<u32>),
 }
 
 /// What the live source is asked to tell about listeners' queues.
@@ -223,6 +242,7 @@ pub fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Option<Config>
             Config::Record(Box::new(Record {
                 filter,
                 command,
+                keeps: keeps(&r.file, r.ring, r.rotate, r.keep)?,
                 file: r.file,
                 buffer: r.buffer,
                 tier: r.tier.into(),
@@ -326,6 +346,29 @@ fn filter(given: &Filters, records: Option<Records>, follow: bool) -> Result<Fil
         return Err(Error::Usage(format!("--{name}: known only when a connection is over; {way_out}")));
     }
     Ok(filter)
+}
+
+fn keeps(file: &Path, ring: Option<Room>, rotate: Option<Room>, keep: Option<u32>) -> Result<Keeps> {
+    const SECOND: u64 = 1_000_000_000;
+    let (name, room, least) = match (ring, rotate) {
+        (Some(room), _) => ("ring", room, SMALLEST),
+        (None, Some(room)) => ("rotate", room, 64 << 10),
+        (None, None) => return Ok(Keeps::All),
+    };
+    let usage = |what: &str| Err(Error::Usage(format!("--{name}: {what}")));
+    if room.bytes.is_some_and(|bytes| bytes < least) {
+        return usage(&format!("too little to record into: {}K at least", least >> 10));
+    }
+    if room.ns.is_some_and(|ns| ns < SECOND) {
+        return usage("too short to record anything: 1s at least");
+    }
+    if ring.is_some() {
+        return Ok(Keeps::Ring(room));
+    }
+    if file == Path::new("-") {
+        return usage("standard output is one stream, without a next file: give FILE a name, or leave out --rotate");
+    }
+    Ok(Keeps::Parts(room, keep))
 }
 
 /// None: no page was asked for.
@@ -486,6 +529,26 @@ mod tests {
             (
                 "tcptrace trace --from a --record b",
                 "the argument '--from <FILE>' cannot be used with '--record <FILE>'",
+            ),
+            ("tcptrace record --ring 64K f", "--ring: too little to record into: 4096K at least"),
+            ("tcptrace record --ring 10ms f", "--ring: too short to record anything: 1s at least"),
+            ("tcptrace record --rotate 1K f", "--rotate: too little to record into: 64K at least"),
+            (
+                "tcptrace record --rotate 1M -",
+                "--rotate: standard output is one stream, without a next file: give FILE a name, or leave out --rotate",
+            ),
+            (
+                "tcptrace record --rotate 0 f",
+                "invalid value '0' for '--rotate <SIZE|TIME>': not a size such as 64M, nor a time such as 5m",
+            ),
+            (
+                "tcptrace record --ring 1M --rotate 1M f",
+                "the argument '--ring <SIZE|TIME>' cannot be used with '--rotate <SIZE|TIME>'",
+            ),
+            ("tcptrace record --keep 3 f", "the following required arguments were not provided: --rotate <SIZE|TIME>"),
+            (
+                "tcptrace record --rotate 1M --keep 0 f",
+                "invalid value '0' for '--keep <N>': 0 is not in 1..=4294967295",
             ),
             (
                 "tcptrace trace --color red",

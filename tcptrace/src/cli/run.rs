@@ -6,7 +6,7 @@ use jiff::tz::TimeZone;
 use tcptrace_common::settings::side;
 
 use super::{
-    Config, Queues, Record, Show, Terminal,
+    Config, Keeps, Queues, Record, Show, Terminal,
     command::{CommandLine, Held},
     complete, man, report,
     stop::Signals,
@@ -25,12 +25,13 @@ use crate::{
         monotonic,
         signal::Tier,
     },
-    pipeline::{self, Gate, Messages, Records, Tape, say},
+    pipeline::{self, Deck, Flight, Gate, Messages, Records, Rotation, Tape, Watched, say},
+    recording::ring::Room,
     sink::{
         Output, Sink,
         json::{ExplainObject, Json, encode::Encoder, events_markdown},
         output::{Reader, Stdout},
-        text::{GroupsText, Headings, Look, QueuesText, Text, TimeMode, bytes, terminal_width},
+        text::{GroupsText, Headings, Look, QueuesText, Text, TimeMode, bytes, duration, terminal_width},
         time::Stamp,
     },
     source::{
@@ -93,7 +94,8 @@ async fn show(mut config: Show) -> Result<ExitCode> {
     let mut signals = Signals::new()?;
     if let Some(path) = config.from.take() {
         let mut source = Replay::open(&path)?;
-        show_from(&mut source, None, config, limit_ns, &mut signals).await?;
+        let quiet = config.quiet;
+        show_from(&mut Watched::new(&mut source, !quiet), None, config, limit_ns, &mut signals).await?;
         return source.check().map(|()| ExitCode::SUCCESS);
     }
     let held = hold(config.command.take(), &mut config.filter).await?;
@@ -170,36 +172,88 @@ async fn trace<S: Source, K: Sink>(
 }
 
 async fn record(mut config: Record) -> Result<ExitCode> {
-    let mut signals = Signals::new()?;
+    let signals = Signals::new()?.with_user()?;
+    fits_in_memory(config.keeps)?;
     let held = hold(config.command.take(), &mut config.filter).await?;
-    let mut source = start(&config.filter, config.buffer, config.tier, config.queues, live::RELAXED, config.verbose)?;
-    let tape = Tape::create(&config.file)?;
+    let source = start(&config.filter, config.buffer, config.tier, config.queues, live::RELAXED, config.verbose)?;
+    match config.keeps {
+        Keeps::All => {
+            let tape = Tape::create(&config.file)?;
+            let begin = format!("recording to {}", tape.name());
+            record_to(tape, &begin, source, held, signals, &config).await
+        }
+        Keeps::Ring(room) => {
+            let flight = Flight::new(&config.file, room, config.quiet)?;
+            let next = flight.next().map_or_else(String::new, |next| format!(", SIGUSR1 to {next}"));
+            let begin = format!("keeping the latest {}: the end writes it to {}{next}", keeping(room), flight.name());
+            record_to(flight, &begin, source, held, signals, &config).await
+        }
+        Keeps::Parts(room, keep) => {
+            let rotation = Rotation::create(&config.file, room, keep.map(|n| n as usize))?;
+            let begin = format!("recording to {}, {} each", rotation.name(), keeping(room));
+            record_to(rotation, &begin, source, held, signals, &config).await
+        }
+    }
+}
+
+async fn record_to(
+    deck: impl Deck,
+    begin: &str,
+    mut source: Live,
+    held: Option<Held>,
+    mut signals: Signals,
+    config: &Record,
+) -> Result<ExitCode> {
     signals.deadline = config.duration.map(live::after);
-    let name = tape.name().to_owned();
     if !config.quiet {
         let until = match (&held, config.duration) {
             (Some(_), None) => " until the command ends",
             (_, Some(_)) => "",
             (None, None) => "; Ctrl-C ends it",
         };
-        say(&format!("recording to {name}{until}"));
+        say(&format!("{begin}{until}"));
     }
     if let Some(code) = signals.begin(held, &source, config.quiet).await? {
         return Ok(code);
     }
-    let recorded = pipeline::record(&mut source, tape, &mut signals).await;
+    let recorded = pipeline::record(&mut source, deck, &mut signals).await;
     drop(source);
-    if let Ok(done) = &recorded
+    if let Ok(kept) = &recorded
         && !config.quiet
     {
-        let mut size = String::new();
-        bytes(&mut size, done.bytes);
         // What went into a pipe has no name to be read by.
-        let next =
-            if config.file == Path::new("-") { String::new() } else { format!("; `tcptrace conns --from {name}`") };
-        say(&format!("{} records in {size}, {} events lost{next}", done.records, done.lost));
+        let to_pipe = config.file == Path::new("-");
+        let next = if to_pipe { String::new() } else { format!("; `tcptrace conns --from {}`", kept.name) };
+        say(&format!("{kept}{next}"));
     }
     signals.exit_code(recorded.map(|_| ())).await
+}
+
+/// A ring that this machine could not hold.
+fn fits_in_memory(keeps: Keeps) -> Result<()> {
+    let info = rustix::system::sysinfo();
+    let memory = (info.totalram as u64).saturating_mul(u64::from(info.mem_unit));
+    match keeps {
+        Keeps::Ring(Room { bytes: Some(asked), .. }) if asked > memory => {
+            let mut most = String::new();
+            bytes(&mut most, memory);
+            Err(Error::Usage(format!("--ring: more than the memory of this machine, which is {most}: ask for less")))
+        }
+        Keeps::All | Keeps::Ring(_) | Keeps::Parts(..) => Ok(()),
+    }
+}
+
+/// `64.0M`, `5m00s`, `64.0M or 5m00s`.
+fn keeping(room: Room) -> String {
+    let mut text = String::new();
+    if let Some(n) = room.bytes {
+        bytes(&mut text, n);
+    }
+    if let Some(ns) = room.ns {
+        text.push_str(if text.is_empty() { "" } else { " or " });
+        duration(&mut text, ns);
+    }
+    text
 }
 
 /// The live kernel.

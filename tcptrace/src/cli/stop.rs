@@ -1,6 +1,10 @@
 //! What ends a run, and with which status: signals, `--duration` and the command in, [`Stop`] out.
 
-use std::{process::ExitCode, time::Duration};
+use std::{
+    process::ExitCode,
+    task::{Context, Waker},
+    time::Duration,
+};
 
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
@@ -26,6 +30,7 @@ const LOOK: Duration = Duration::from_millis(100);
 pub struct Signals {
     interrupt: Signal,
     terminate: Signal,
+    user: Option<Signal>,
     /// The end of `--duration`, once it is known.
     pub deadline: Option<Instant>,
     command: Option<Traced>,
@@ -56,9 +61,19 @@ impl Signals {
         Ok(Self {
             interrupt: listen(SignalKind::interrupt())?,
             terminate: listen(SignalKind::terminate())?,
+            user: None,
             deadline: None,
             command: None,
         })
+    }
+
+    /// Take SIGUSR1, too.
+    ///
+    /// # Errors
+    /// As [`Signals::new`].
+    pub fn with_user(mut self) -> Result<Self> {
+        self.user = Some(listen(SignalKind::user_defined1())?);
+        Ok(self)
     }
 
     /// Let the command begin; the status to exit with at once, if a signal came before that.
@@ -152,7 +167,7 @@ impl Traced {
 impl Stop for Signals {
     async fn wanted(&mut self) {
         loop {
-            let Self { interrupt, terminate, deadline, command } = self;
+            let Self { interrupt, terminate, deadline, command, .. } = self;
             let late = async {
                 match deadline {
                     Some(at) => sleep_until(*at).await,
@@ -191,6 +206,11 @@ impl Stop for Signals {
                 }
             }
         }
+    }
+
+    fn poked(&mut self) -> bool {
+        let mut context = Context::from_waker(Waker::noop());
+        self.user.as_mut().is_some_and(|signal| signal.poll_recv(&mut context).is_ready())
     }
 
     fn is_settling(&self) -> bool {

@@ -41,6 +41,34 @@ pub struct Start {
     pub signals: Vec<(String, String)>,
     /// Signals that no hook serves, or that a worse one serves: what is not exact.
     pub degraded: Vec<String>,
+    /// This is a later part of a trace; None: all of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cut: Option<Cut>,
+}
+
+/// What came before the first frame of a recording that holds only the later part of a trace: the ring of a flight recorder let
+/// go of it, or other files have it. What of it is still needed stands at the recording's beginning: facts, and all that was told of
+/// sockets that are not over at the cut, up to a TICK.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cut {
+    /// CLOCK_MONOTONIC nanoseconds: of the last frame before.
+    pub at: u64,
+    /// Kernel records before, those that are still needed included.
+    pub records: u64,
+    /// Events lost before.
+    pub lost: u64,
+    /// Sockets that were not over and of which nothing is told from before, because there was no room for it.
+    pub forgotten: u64,
+    /// No cookie of such a socket is higher; 0: there is none.
+    pub forgotten_up_to: u64,
+}
+
+impl Cut {
+    /// Was this socket there before, and may what was told of it have been let go?
+    #[must_use]
+    pub fn forgot(&self, cookie: u64) -> bool {
+        cookie != 0 && cookie <= self.forgotten_up_to
+    }
 }
 
 /// CLOCK_REALTIME minus CLOCK_MONOTONIC.

@@ -7,6 +7,7 @@ use rustix::time::{ClockId, clock_gettime};
 use crate::{
     frame::fact,
     model::Residual,
+    progress,
     sink::{Summary, text::duration},
     tracker::Stats,
 };
@@ -16,6 +17,7 @@ const LOSS_INTERVAL_NS: u64 = 1_000_000_000;
 
 /// One line on stderr. A stderr that is closed is nobody's concern.
 pub fn say(line: &str) {
+    progress::wipe();
     let _ = writeln!(std::io::stderr(), "tcptrace: {line}");
 }
 
@@ -94,6 +96,22 @@ impl Messages {
              {concluded} found to be over, {discovered} sockets found that were not known",
             snapshot.rows, snapshot.netns
         ));
+    }
+
+    /// The recording is a later part of a trace.
+    pub fn cut(&self, cut: &fact::Cut) {
+        if !self.summary {
+            return;
+        }
+        let mut line = format!("a later part of a trace: {} records came before", cut.records);
+        if cut.lost > 0 {
+            write!(line, ", {} more were lost", cut.lost).expect("a String takes everything");
+        }
+        if cut.forgotten > 0 {
+            write!(line, "; there was no room for the beginnings of {} connections", cut.forgotten)
+                .expect("a String takes everything");
+        }
+        say(&line);
     }
 
     /// The start snapshot is complete.

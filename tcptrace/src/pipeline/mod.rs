@@ -18,21 +18,28 @@ use crate::{
     tracker::{Stats, Tracker},
 };
 
+mod flight;
 mod gate;
 mod gather;
 mod ladders;
 mod messages;
+mod numbered;
+mod rotation;
 mod shipped;
 mod tape;
 #[cfg(test)]
 mod tests;
+mod watched;
 
+pub use flight::Flight;
 pub use gate::{Gate, Records};
 pub use gather::Gather;
 pub use ladders::Ladders;
 pub use messages::{Messages, say};
+pub use rotation::Rotation;
 pub use shipped::draw;
-pub use tape::{Recorded, Tape, record};
+pub use tape::{Deck, Kept, Recorded, Tape, record};
+pub use watched::Watched;
 
 /// Facts have kinds from here on, kernel records below.
 const FIRST_FACT: u8 = fact::kind::START;
@@ -46,6 +53,11 @@ pub trait Stop {
 
     /// What is traced makes no more connections, and the run is to end as soon as those that there are do.
     fn is_settling(&self) -> bool {
+        false
+    }
+
+    /// Was SIGUSR1 received since this was asked last?
+    fn poked(&mut self) -> bool {
         false
     }
 
@@ -153,6 +165,8 @@ struct Run<K> {
     lost: u64,
     undecodable: u64,
     end: Option<fact::End>,
+    /// It is a part of a trace: what its end says is of all of it.
+    cut: bool,
     output_failed: bool,
 }
 
@@ -175,6 +189,7 @@ impl<K: Sink> Run<K> {
             lost: 0,
             undecodable: 0,
             end: None,
+            cut: false,
             output_failed: false,
         }
     }
@@ -233,7 +248,12 @@ impl<K: Sink> Run<K> {
                     self.elapsed_before += self.last_ts.saturating_sub(self.first_ts.unwrap_or(self.last_ts));
                     (self.first_ts, self.last_ts, self.shown_ts) = (None, ts, ts);
                 }
-                self.first_ts.get_or_insert(ts);
+                // What is carried over a cut is older than what was asked for.
+                self.first_ts.get_or_insert(start.cut.map_or(ts, |cut| cut.at));
+                if let Some(cut) = &start.cut {
+                    self.cut = true;
+                    self.messages.cut(cut);
+                }
                 self.closed = false;
                 self.tracker.event(&Event::Start(start.clone()), &mut self.gate);
                 self.start = Some((ts, start));
@@ -362,7 +382,7 @@ impl<K: Sink> Run<K> {
         let counts = self.gate.counts;
         let tracked = self.tracker.stats();
         let whole = self.gate.options().iter().all(|(name, _)| name == "netns");
-        let end = self.end.as_ref();
+        let end = self.end.as_ref().filter(|_| !self.cut);
         let summary = Summary {
             events: end.map_or(self.events, |e| e.records),
             lost: self.lost,

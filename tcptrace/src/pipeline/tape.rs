@@ -1,6 +1,7 @@
 //! The recording beside the output, and `record`, which is nothing else.
 
 use std::{
+    fmt::{self, Write as _},
     fs::File,
     path::Path,
     time::{Duration, Instant},
@@ -8,11 +9,12 @@ use std::{
 
 use zerocopy::FromBytes;
 
-use super::{FIRST_FACT, Stop, next_batch};
+use super::{FIRST_FACT, Stop, next_batch, say};
 use crate::{
     error::{Error, Result},
     frame::{Frames, fact},
     recording::Writer,
+    sink::text::{bytes, duration},
     source::Source,
 };
 
@@ -35,16 +37,25 @@ impl Tape {
     /// # Errors
     /// It cannot be written to.
     pub fn create(path: &Path) -> Result<Self> {
-        let stdout = path == Path::new("-");
-        let name = if stdout { "standard output".to_owned() } else { path.display().to_string() };
-        let writer = if stdout {
+        let name = name(path);
+        let writer = if path == Path::new("-") {
             rustix::io::dup(rustix::stdio::stdout())
                 .map_err(|e| Error::io("write standard output", e.into()))
                 .and_then(|fd| Writer::new(File::from(fd)).map_err(|e| e.of(&name)))
         } else {
             Writer::create(path).map_err(|e| e.of(&name))
         }?;
-        Ok(Self { writer, name, flushed: None })
+        Ok(Self::new(writer, name))
+    }
+
+    /// One whose file is there.
+    pub(super) fn new(writer: Writer, name: String) -> Self {
+        Self { writer, name, flushed: None }
+    }
+
+    /// What is written to.
+    pub(super) fn into_writer(self) -> Writer {
+        self.writer
     }
 
     /// Of the file, for messages.
@@ -71,38 +82,114 @@ impl Tape {
     /// # Errors
     /// As [`Tape::write`].
     pub fn finish(self, lost: u64) -> Result<u64> {
-        let written = self.writer.written();
-        let name = self.name;
-        self.writer.finish(lost).map_err(|e| e.of(&name))?;
-        Ok(written)
+        self.writer.finish(lost).map_err(|e| e.of(&self.name))
+    }
+
+    /// Bytes written so far.
+    #[must_use]
+    pub fn written(&self) -> u64 {
+        self.writer.written()
     }
 }
 
-/// What `record` came to.
+/// Of a file, for messages.
+pub(super) fn name(path: &Path) -> String {
+    if path == Path::new("-") { "standard output".to_owned() } else { path.display().to_string() }
+}
+
+/// What `record` has taken so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Recorded {
-    /// Bytes of the file, without what it ends with.
-    pub bytes: u64,
     /// Kernel records.
     pub records: u64,
     /// Events lost.
     pub lost: u64,
 }
 
-/// All of `record`: frames from the source to the file, as they are. Only facts are looked at, for what was lost.
-///
-/// # Errors
-/// The source or the file failed. What was written before stays readable.
-pub async fn record<S: Source>(source: &mut S, mut tape: Tape, stop: &mut impl Stop) -> Result<Recorded> {
-    let mut done = Recorded::default();
-    let result = copy(source, &mut tape, &mut done, stop).await;
-    let finished = tape.finish(done.lost);
-    result?;
-    done.bytes = finished?;
-    Ok(done)
+/// What `record` came to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Kept {
+    /// What is in the files.
+    pub recorded: Recorded,
+    /// Bytes of them.
+    pub bytes: u64,
+    /// From the first record that is not there for the sake of later ones to the last, where not everything was kept: nanoseconds.
+    pub span_ns: Option<u64>,
+    /// How many there are.
+    pub files: usize,
+    /// Name of the last.
+    pub name: String,
 }
 
-async fn copy<S: Source>(source: &mut S, tape: &mut Tape, done: &mut Recorded, stop: &mut impl Stop) -> Result<()> {
+impl fmt::Display for Kept {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut line = format!("{} records", self.recorded.records);
+        if let Some(ns) = self.span_ns {
+            line.push_str(" of the last ");
+            duration(&mut line, ns);
+        }
+        line.push_str(" in ");
+        bytes(&mut line, self.bytes);
+        if self.files > 1 {
+            write!(line, " and {} files", self.files)?;
+        }
+        write!(f, "{line}, {} events lost", self.recorded.lost)
+    }
+}
+
+/// Where `record` puts what it gets.
+pub trait Deck {
+    /// Append a batch. `so_far` counts it.
+    ///
+    /// # Errors
+    /// The disk is full; what was written stays readable.
+    fn write(&mut self, frames: &Frames, so_far: Recorded) -> Result<()>;
+
+    /// Somebody sent SIGUSR1.
+    fn poked(&mut self, so_far: Recorded);
+
+    /// Nothing follows.
+    ///
+    /// # Errors
+    /// As [`Deck::write`].
+    fn finish(self, so_far: Recorded) -> Result<Kept>;
+}
+
+impl Deck for Tape {
+    fn write(&mut self, frames: &Frames, _: Recorded) -> Result<()> {
+        Self::write(self, frames)
+    }
+
+    fn poked(&mut self, so_far: Recorded) {
+        let kept = Kept { recorded: so_far, bytes: self.written(), files: 1, ..Kept::default() };
+        say(&format!("{}: {kept} so far", self.name));
+    }
+
+    fn finish(self, so_far: Recorded) -> Result<Kept> {
+        let name = self.name.clone();
+        let bytes = Self::finish(self, so_far.lost)?;
+        Ok(Kept { recorded: so_far, bytes, span_ns: None, files: 1, name })
+    }
+}
+
+/// All of `record`: frames from the source to the deck, as they are. Only facts are looked at, for what was lost.
+///
+/// # Errors
+/// The source or a file failed. What was written before stays readable.
+pub async fn record<S: Source>(source: &mut S, mut deck: impl Deck, stop: &mut impl Stop) -> Result<Kept> {
+    let mut done = Recorded::default();
+    let result = copy(source, &mut deck, &mut done, stop).await;
+    let finished = deck.finish(done);
+    result?;
+    finished
+}
+
+async fn copy<S: Source>(
+    source: &mut S,
+    deck: &mut impl Deck,
+    done: &mut Recorded,
+    stop: &mut impl Stop,
+) -> Result<()> {
     let mut frames = Frames::with_capacity(1 << 20);
     let mut stopping = false;
     loop {
@@ -114,8 +201,11 @@ async fn copy<S: Source>(source: &mut S, tape: &mut Tape, done: &mut Recorded, s
                 _ => {}
             }
         }
-        tape.write(&frames)?;
+        deck.write(&frames, *done)?;
         frames.clear();
+        if stop.poked() {
+            deck.poked(*done);
+        }
         if !more? {
             return Ok(());
         }

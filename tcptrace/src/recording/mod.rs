@@ -8,14 +8,20 @@
 //! find the next block after a damaged one. A block holds whole frames and depends on no other block; a file that was
 //! cut off gives back every whole one. Blocks number themselves and their frames, so that a reader knows how many are missing.
 //! The trailer says that nothing was to follow. Recordings can be concatenated. See [`mod@format`] for the layout.
+//!
+//! A [`Ring`](ring::Ring) keeps the latest blocks in memory; [`Carry`](carry::Carry) is what a part of a trace needs of those before it.
 
 use std::io;
 
+pub mod carry;
 mod delta;
 pub mod format;
+mod pack;
 mod reader;
+pub mod ring;
 mod writer;
 
+pub use pack::Packed;
 pub use reader::{Block, Ending, Gap, Item, Reader};
 pub use writer::{DEFAULT_LEVEL, Writer};
 

@@ -5,8 +5,9 @@ use std::io::{self, Read};
 use zerocopy::{FromBytes, IntoBytes};
 
 use super::{
-    Error, delta,
-    format::{BLOCK_MAGIC, BlockHeader, FILE_MAGIC, FileHeader, HEADER, Header as _, ORDER, VERSION, codec, kind},
+    Error,
+    format::{BLOCK_MAGIC, BlockHeader, FILE_MAGIC, FileHeader, HEADER, Header as _, ORDER, VERSION, kind},
+    pack::unpack,
 };
 use crate::frame::Frames;
 
@@ -171,20 +172,7 @@ impl<R: Read> Reader<R> {
         if crc32fast::hash(payload) != header.payload_crc.get() || !len.is_multiple_of(8) {
             return Ok(false);
         }
-        self.words.clear();
-        self.words.resize(len / 8, 0);
-        let bytes = self.words.as_mut_bytes();
-        let frames = match header.codec {
-            codec::STORED if stored == len => {
-                bytes.copy_from_slice(payload);
-                delta::count(&self.words)
-            }
-            codec::DELTA_ZSTD => match self.zstd.decompress_to_buffer(payload, bytes) {
-                Ok(n) if n == len => delta::decode(&mut self.words),
-                Ok(_) | Err(_) => None,
-            },
-            _ => None,
-        };
+        let frames = unpack(header, payload, &mut self.zstd, &mut self.words);
         Ok(match header.kind {
             kind::FRAMES => frames == Some(header.frames.get()),
             kind::TRAILER => self.words.len() == 1,

@@ -12,26 +12,19 @@ use std::{
 use zerocopy::{IntoBytes, byteorder::little_endian as le};
 
 use super::{
-    Error, delta,
-    format::{BLOCK_MAGIC, BlockHeader, FileHeader, HEADER, Header as _, MAX_BLOCK, codec, kind},
+    Error,
+    format::{BlockHeader, FileHeader, HEADER, Header as _, codec, kind},
+    pack::{Packed, Packer, header},
 };
-use crate::frame::Header;
 
 /// zstd level. Measured on a connection storm of 14 frames (984 bytes) a connection, one slow core, nanoseconds and bytes a connection:
 /// level 3: 1417 and 116; 1: 969 and 105; -1: 944 and 111; **-3: 750 and 118**; -5: 739 and 168; -10: 861 and 303; -50: 460 and 662.
 pub const DEFAULT_LEVEL: i32 = -3;
 
-/// Words of frames in a block. Larger blocks gain little and lose more when damaged.
-const TARGET: usize = (256 << 10) / 8;
-
 /// Writes a recording. Without [`Writer::finish`] it lacks its trailer and reads as truncated.
 pub struct Writer {
     output: Output,
-    zstd: zstd::bulk::Compressor<'static>,
-    /// Frames of the block that is being filled.
-    words: Vec<u64>,
-    frames: u32,
-    differences: Vec<u64>,
+    packer: Packer,
     /// A block as it goes to the output.
     bytes: Vec<u8>,
     blocks: u64,
@@ -54,7 +47,19 @@ impl Writer {
     /// # Errors
     /// [`Error::Io`].
     pub fn create(path: impl AsRef<Path>) -> Result<Self, Error> {
-        let file = File::create(path).map_err(|source| Error::Io { operation: "creating the recording", source })?;
+        Self::open(File::create(path))
+    }
+
+    /// Create a file where there is none.
+    ///
+    /// # Errors
+    /// [`Error::Io`], of kind `AlreadyExists` where there is one.
+    pub fn create_new(path: impl AsRef<Path>) -> Result<Self, Error> {
+        Self::open(File::create_new(path))
+    }
+
+    fn open(file: io::Result<File>) -> Result<Self, Error> {
+        let file = file.map_err(|source| Error::Io { operation: "creating the recording", source })?;
         let regular = file.metadata().is_ok_and(|m| m.is_file());
         Self::start(if regular { Output::File(file) } else { Output::Stream(Box::new(file)) }, DEFAULT_LEVEL)
     }
@@ -68,14 +73,9 @@ impl Writer {
     }
 
     fn start(output: Output, level: i32) -> Result<Self, Error> {
-        let zstd = zstd::bulk::Compressor::new(level)
-            .map_err(|source| Error::Io { operation: "starting the compressor", source })?;
         let mut writer = Self {
             output,
-            zstd,
-            words: Vec::with_capacity(TARGET),
-            frames: 0,
-            differences: Vec::new(),
+            packer: Packer::new(level)?,
             bytes: FileHeader::own().as_bytes().to_vec(),
             blocks: 0,
             frames_before: 0,
@@ -95,30 +95,10 @@ impl Writer {
         if matches!(self.output, Output::Failed) {
             return Ok(());
         }
-        let mut rest = frames;
+        let mut rest = self.packer.fill(frames)?;
         while !rest.is_empty() {
-            // As many frames as fit in the block.
-            let room = TARGET.saturating_sub(self.words.len()) * 8;
-            let (mut end, mut count) = (0, 0);
-            while let Some(size) = frame_size(&rest[end..])? {
-                if end + size > room {
-                    break;
-                }
-                end += size;
-                count += 1;
-            }
-            if end == 0 && self.words.is_empty() {
-                // A frame larger than a block is meant to be has one of its own.
-                (end, count) = (frame_size(rest)?.unwrap_or(0), 1);
-            }
-            let start = self.words.len();
-            self.words.resize(start + end / 8, 0);
-            self.words[start..].as_mut_bytes().copy_from_slice(&rest[..end]);
-            self.frames += count;
-            rest = &rest[end..];
-            if !rest.is_empty() {
-                self.flush()?;
-            }
+            self.flush()?;
+            rest = self.packer.fill(rest)?;
         }
         Ok(())
     }
@@ -128,52 +108,54 @@ impl Writer {
     /// # Errors
     /// As [`Writer::write`].
     pub fn flush(&mut self) -> Result<(), Error> {
-        if self.words.is_empty() || matches!(self.output, Output::Failed) {
+        if matches!(self.output, Output::Failed) {
             return Ok(());
         }
-        let (len, frames) = (self.words.len() * 8, self.frames);
-        delta::encode(&self.words, &mut self.differences);
-        self.bytes.resize(HEADER + zstd::zstd_safe::compress_bound(len), 0);
-        let packed = self
-            .zstd
-            .compress_to_buffer(self.differences.as_bytes(), &mut self.bytes[HEADER..])
-            .map_err(|source| Error::Io { operation: "compressing the recording", source })?;
-        let codec = if packed < len {
-            self.bytes.truncate(HEADER + packed);
-            codec::DELTA_ZSTD
-        } else {
-            self.bytes.truncate(HEADER);
-            self.bytes.extend_from_slice(self.words.as_bytes());
-            codec::STORED
-        };
-        let (first_ts, last_ts) = times(&self.words);
-        self.words.clear();
-        self.frames = 0;
-        self.seal(kind::FRAMES, codec, len, frames, first_ts, last_ts);
-        self.put()?;
-        self.blocks += 1;
-        self.frames_before += u64::from(frames);
-        Ok(())
+        match self.packer.pack(&mut self.bytes)? {
+            Some(header) => self.put_block(header),
+            None => Ok(()),
+        }
     }
 
-    /// Write what is left and the trailer, and bring a file to the disk. `lost` is the number of events that the kernel side
-    /// could not deliver, in all.
+    /// Write a block that was made before, behind what was gathered.
     ///
     /// # Errors
     /// As [`Writer::write`].
-    pub fn finish(mut self, lost: u64) -> Result<(), Error> {
+    pub fn append(&mut self, block: &Packed) -> Result<(), Error> {
+        self.flush()?;
+        self.bytes.truncate(0);
+        self.bytes.resize(HEADER, 0);
+        self.bytes.extend_from_slice(&block.payload);
+        self.put_block(block.header)
+    }
+
+    fn put_block(&mut self, header: BlockHeader) -> Result<(), Error> {
+        self.seal(header);
+        self.put()?;
+        self.blocks += 1;
+        self.frames_before += u64::from(header.frames.get());
+        Ok(())
+    }
+
+    /// Write what is left and the trailer, and bring a file to the disk; the bytes written. `lost` is the number of events that the
+    /// kernel side could not deliver, in all.
+    ///
+    /// # Errors
+    /// As [`Writer::write`].
+    pub fn finish(mut self, lost: u64) -> Result<u64, Error> {
         self.flush()?;
         self.bytes.clear();
         self.bytes.resize(HEADER, 0);
         self.bytes.extend(lost.to_le_bytes());
-        self.seal(kind::TRAILER, codec::STORED, 8, 0, 0, 0);
+        self.seal(BlockHeader { len: le::U32::new(8), ..header(kind::TRAILER, codec::STORED) });
         self.put()?;
         match &mut self.output {
             Output::File(file) => file.sync_all(),
             Output::Stream(stream) => stream.flush(),
             Output::Failed => Ok(()),
         }
-        .map_err(|source| Error::Io { operation: "writing the recording", source })
+        .map_err(|source| Error::Io { operation: "writing the recording", source })?;
+        Ok(self.written)
     }
 
     /// Bytes written so far: what the file has, and what `--rotate` compares.
@@ -182,22 +164,14 @@ impl Writer {
         self.written
     }
 
-    /// Fill in the header of the block in `bytes`.
-    fn seal(&mut self, kind: u8, codec: u8, len: usize, frames: u32, first_ts: u64, last_ts: u64) {
+    /// Put the header in front of the block in `bytes`, with its place in the file.
+    fn seal(&mut self, header: BlockHeader) {
         let header = BlockHeader {
-            magic: BLOCK_MAGIC,
-            kind,
-            codec,
-            reserved: [0; 2],
-            len: le::U32::new(len as u32),
             stored: le::U32::new((self.bytes.len() - HEADER) as u32),
-            frames: le::U32::new(frames),
-            first_ts: le::U64::new(first_ts),
-            last_ts: le::U64::new(last_ts),
             index: le::U64::new(self.blocks),
             frames_before: le::U64::new(self.frames_before),
             payload_crc: le::U32::new(crc32fast::hash(&self.bytes[HEADER..])),
-            crc: le::U32::ZERO,
+            ..header
         };
         self.bytes[..HEADER].copy_from_slice(header.sealed().as_bytes());
     }
@@ -221,28 +195,6 @@ impl Writer {
         self.written += self.bytes.len() as u64;
         Ok(())
     }
-}
-
-/// Bytes of the first frame with its header and padding; `None` at the end.
-fn frame_size(bytes: &[u8]) -> Result<Option<usize>, Error> {
-    let Some(len) = bytes.first_chunk() else {
-        return if bytes.is_empty() { Ok(None) } else { Err(Error::Malformed) };
-    };
-    let size = size_of::<Header>() + (u32::from_ne_bytes(*len) as usize).next_multiple_of(8);
-    if size > bytes.len() || size > MAX_BLOCK { Err(Error::Malformed) } else { Ok(Some(size)) }
-}
-
-/// Times of the first and the last frame that have one.
-fn times(words: &[u64]) -> (u64, u64) {
-    let (mut first, mut last, mut at) = (None, 0, 0);
-    while let Some(len) = delta::frame_len(words, at) {
-        if len > 1 {
-            last = words[at + 1];
-            first.get_or_insert(last);
-        }
-        at += len;
-    }
-    (first.unwrap_or(0), last)
 }
 
 impl std::fmt::Debug for Writer {

@@ -7,7 +7,10 @@ use std::{
 
 use rustix::fs::FileType;
 
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    progress,
+};
 
 /// A buffer is written when it is this full, bytes.
 const FULL: usize = 256 * 1024;
@@ -40,6 +43,7 @@ impl Stdout {
 
 impl Write for Stdout {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        progress::output();
         Ok(rustix::io::write(rustix::stdio::stdout(), bytes)?)
     }
 

@@ -1,9 +1,13 @@
 //! A recording as a source: a block of it a call.
 
 use std::{
-    fs::File,
+    fs::{File, Metadata},
     io::{self, Read},
     path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
 };
 
 use tokio::task::JoinHandle;
@@ -12,6 +16,8 @@ use crate::{
     frame::{Frames, fact},
     recording::{Ending, Error, Gap, Item, Reader},
 };
+
+const OPENING: &str = "opening the recording";
 
 type Input = Reader<Box<dyn Read + Send>>;
 
@@ -43,7 +49,7 @@ impl FileSource {
         let input: Box<dyn Read + Send> = if path == Path::new("-") {
             Box::new(io::stdin())
         } else {
-            Box::new(File::open(path).map_err(|source| Error::Io { operation: "opening the recording", source })?)
+            Box::new(File::open(path).map_err(|source| Error::Io { operation: OPENING, source })?)
         };
         Self::new(input)
     }
@@ -145,6 +151,19 @@ impl FileSource {
 pub struct Replay {
     file: FileSource,
     name: String,
+    size: Option<u64>,
+    read: Arc<AtomicU64>,
+}
+
+/// Counts what is read.
+struct Counted(File, Arc<AtomicU64>);
+
+impl Read for Counted {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let n = self.0.read(buffer)?;
+        self.1.fetch_add(n as u64, Relaxed);
+        Ok(n)
+    }
 }
 
 impl Replay {
@@ -154,8 +173,17 @@ impl Replay {
     /// It cannot be opened.
     pub fn open(path: &Path) -> crate::error::Result<Self> {
         let name = if path == Path::new("-") { "standard input".to_owned() } else { path.display().to_string() };
-        match FileSource::open(path) {
-            Ok(file) => Ok(Self { file, name }),
+        let (mut size, read) = (None, Arc::default());
+        let file = if path == Path::new("-") {
+            FileSource::open(path)
+        } else {
+            File::open(path).map_err(|source| Error::Io { operation: OPENING, source }).and_then(|file| {
+                size = file.metadata().ok().filter(Metadata::is_file).map(|file| file.len());
+                FileSource::new(Box::new(Counted(file, Arc::clone(&read))))
+            })
+        };
+        match file {
+            Ok(file) => Ok(Self { file, name, size, read }),
             Err(e) => Err(e.of(&name)),
         }
     }
@@ -170,6 +198,18 @@ impl Replay {
     #[must_use]
     pub fn is_over(&self) -> bool {
         self.file.ending().is_some()
+    }
+
+    /// Bytes of a regular file.
+    #[must_use]
+    pub fn size(&self) -> Option<u64> {
+        self.size
+    }
+
+    /// Bytes read so far.
+    #[must_use]
+    pub fn read(&self) -> u64 {
+        self.read.load(Relaxed)
     }
 
     /// What is missing in it, once it was read to its end.

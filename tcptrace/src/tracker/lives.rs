@@ -74,7 +74,9 @@ impl Tracker {
     /// A child of a listener that was not bound, where nothing told of its port: once every listener is known, the only one
     /// without a port must be the child's.
     fn conclude_port(&mut self, child: &Tuple, out: &mut impl Observer) {
+        // Before a cut there were listeners that are not told of any more.
         if self.start.is_none()
+            && !self.carried
             && child.lport != 0
             && let Some(slot) = self.listeners.portless(&self.table, child)
         {
@@ -223,9 +225,9 @@ impl Tracker {
             return None;
         }
         let slot = self.insert(head, state, false);
-        let starting = self.start.is_some();
+        let before = self.start.is_some() || self.cut.forgot(head.sock);
         let c = self.table.get_mut(slot)?;
-        if starting {
+        if before {
             c.preexisting = true;
         } else {
             c.gaps = 1;

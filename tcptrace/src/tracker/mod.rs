@@ -46,6 +46,7 @@ mod time_wait;
 
 use crate::{
     decode::Event,
+    frame::fact,
     model::{End, Observer, Residual, Role},
 };
 use half_open::HalfOpen;
@@ -104,6 +105,9 @@ pub struct Tracker {
     start: Option<Box<Start>>,
     /// While rows of a later snapshot come.
     resync: Option<Box<Resync>>,
+    /// What came before was let go of. Until a tick frames come that are carried over the cut.
+    cut: fact::Cut,
+    carried: bool,
     ids: u64,
     stats: Stats,
 }
@@ -132,6 +136,8 @@ impl Tracker {
             ended: Ended::default(),
             start: Some(Box::default()),
             resync: None,
+            cut: fact::Cut::default(),
+            carried: false,
             ids: 0,
             stats: Stats::default(),
         }
@@ -186,6 +192,8 @@ impl Tracker {
             Event::Start(start) => {
                 self.signals = Signals::served(start);
                 self.queues.start(start);
+                self.cut = start.cut.unwrap_or_default();
+                self.carried = start.cut.is_some();
             }
             Event::Clock(_) | Event::Loss(..) | Event::End(..) => {}
         }
@@ -254,7 +262,13 @@ impl Tracker {
         self.queues.residual()
     }
 
+    /// Is what a row of this time tells of something that is not known older than the cut, and not carried over it: over?
+    fn was_told(&self, ts: u64) -> bool {
+        ts <= self.cut.at && !self.carried
+    }
+
     fn tick(&mut self, now: u64) {
+        self.carried = false;
         self.processes.prune();
         self.requests.expire(now);
         for slot in self.half_open.expire_children(now) {

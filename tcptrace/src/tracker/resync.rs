@@ -102,7 +102,9 @@ impl Tracker {
         let Resync { named, holders } = self.resync.take().map(|resync| *resync).unwrap_or_default();
         let mut slots: Vec<(u64, u32)> = self.table.slots().map(|(slot, c)| (c.id, slot)).collect();
         slots.sort_unstable();
-        let covered: HashSet<u32> = fact.netns.iter().copied().collect();
+        // Rows that came before the recording begins are missing: what has none may have had one.
+        let whole = fact.begin >= self.cut.at;
+        let covered: HashSet<u32> = fact.netns.iter().copied().filter(|_| whole).collect();
         for (_, slot) in slots {
             let Some(c) = self.table.get_mut(slot) else { continue };
             if c.cookie == 0 {
@@ -119,7 +121,7 @@ impl Tracker {
             }
             let unhashed = matches!(c.state, State::SynSent | State::SynRecv);
             let settled = latest(c).saturating_add(if unhashed { fact::Resync::UNHASHED_NS } else { 0 });
-            let visible = fact.all || c.tuple.family != 0 && covered.contains(&c.tuple.netns);
+            let visible = whole && fact.all || c.tuple.family != 0 && covered.contains(&c.tuple.netns);
             if c.notes.pending == u32::MAX && settled < fact.begin && visible {
                 self.conclude_unseen(slot, ts, State::Close, out);
             }
@@ -129,13 +131,15 @@ impl Tracker {
     /// A socket that was not known.
     fn discover(&mut self, r: &Socket, state: State, out: &mut impl Observer) {
         let head = &r.head;
-        if self.is_nameless_child(&r.tuple, state) || self.ended.covers(head.sock, head.ts) {
+        // What is older than the cut was told before it.
+        let over = self.was_told(head.ts) || self.ended.covers(head.sock, head.ts);
+        if over || self.is_nameless_child(&r.tuple, state) {
             return;
         }
         let Some(slot) = self.begin(head, state) else { return };
         let Some(c) = self.table.get_mut(slot) else { return };
         // Of all its records none was seen.
-        let more = u32::from(head.seq).saturating_sub(c.gaps);
+        let more = if c.preexisting { 0 } else { u32::from(head.seq).saturating_sub(c.gaps) };
         c.gaps += more;
         self.stats.gaps += u64::from(more);
         c.notes.numbered = head.seq != 0;

@@ -66,7 +66,7 @@ impl Tracker {
         // First seen in the stream long after the start: older than the trace and overlooked by the snapshot, or its first
         // records were missed. Nobody can tell, so it counts as a timeline with a gap.
         let overlooked = self.start.is_none();
-        c.preexisting = !overlooked;
+        c.preexisting |= !overlooked;
         c.notes.found = known.is_none();
         if known.is_none() {
             if !overlooked {

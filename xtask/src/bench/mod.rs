@@ -1,9 +1,10 @@
 //! `cargo xtask bench`: what tracing costs, tcptrace beside other tools, on this machine.
 //!
-//! Six measurements in rounds that interleave the subjects, each run with traffic in a network namespace of its own:
+//! Seven measurements, all but the last in rounds that interleave the subjects, each run with traffic in a network namespace of its own:
 //! the connection rate that is left under a storm, the CPU time that tracing adds to a paced connection, what the kernel
 //! programs cost by the kernel's own count, the SYN-ACKs that are left of a SYN flood, what watching listeners' queues costs beside
-//! other work, and what reading a long recording costs. Medians are printed beside what tcptrace has to keep.
+//! other work, what reading a long recording costs, and the memory of a flight recorder's ring. Medians are printed beside what tcptrace has
+//! to keep.
 //!
 //! The added CPU time is that of the threads that make the connections, of the kernel's softirq threads and of the tracer, by
 //! the scheduler's own clocks, less the same without a tracer right before or after. It has everything that runs in those
@@ -14,6 +15,7 @@ pub mod proc;
 mod queues;
 mod recording;
 mod report;
+mod ring;
 mod stats;
 pub mod tracefs;
 mod tracer;
@@ -87,6 +89,8 @@ enum Measure {
     Timers,
     /// How long `report` of ten million transitions takes.
     Report,
+    /// The memory of a flight recorder's ring.
+    Ring,
 }
 
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
@@ -166,15 +170,20 @@ pub fn run(options: &Options) -> Result<bool> {
             recording.round(round, &bench.files.0)?;
         }
     }
-    let met = report.met() && queues.met() && recording.met();
+    let mut ring = ring::Ring::default();
+    if wanted(Measure::Ring) {
+        ring.run()?;
+    }
+    let met = report.met() && queues.met() && recording.met() && ring.met();
     if options.json {
         let mut object = report.to_json();
         object["queues"] = queues.to_json();
         object["recording"] = recording.to_json();
+        object["ring"] = ring.to_json();
         object["met"] = met.into();
         println!("{object}");
     } else {
-        print!("{}{}{}", report.to_text(), queues.to_text(), recording.to_text());
+        print!("{}{}{}{}", report.to_text(), queues.to_text(), recording.to_text(), ring.to_text());
     }
     Ok(met)
 }

@@ -4,8 +4,9 @@ use std::path::{Component, Path};
 
 /// Module → modules that it may import. What is not listed is forbidden: data flows one way,
 /// model ← decode ← tracker ← detect ← sink, and only the pipeline and the command line know both ends.
-const MAY_IMPORT: [(&str, &[&str]); 17] = [
+const MAY_IMPORT: [(&str, &[&str]); 18] = [
     ("wrap", &[]),
+    ("progress", &[]),
     ("error", &["kernel"]),
     ("frame", &["error"]),
     ("model", &["frame"]),
@@ -16,7 +17,10 @@ const MAY_IMPORT: [(&str, &[&str]); 17] = [
     ("report", &["frame", "group", "model"]),
     // What the pages say, and the kernel's settings that they name.
     ("explain", &["kernel", "model", "wrap"]),
-    ("sink", &["decode", "detect", "error", "explain", "frame", "group", "model", "report", "tracker", "wrap"]),
+    (
+        "sink",
+        &["decode", "detect", "error", "explain", "frame", "group", "model", "progress", "report", "tracker", "wrap"],
+    ),
     // In front of a sink: passes on what is wanted.
     ("filter", &["decode", "error", "frame", "model", "sink", "tracker"]),
     ("recording", &["error", "frame"]),

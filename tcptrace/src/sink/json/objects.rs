@@ -151,6 +151,14 @@ object! {
         fidelity: Text<'a>,
         /// Signals that a lesser hook serves, or none.
         degraded: Texts<'a>,
+        /// Only of a later part of a trace (`record --ring`, `--rotate`): `mono_ns` of the last record before it. What is older is told of sockets that were not over then.
+        cut_mono_ns: Option<u64>,
+        /// Kernel records up to there.
+        records_before: Option<u64>,
+        /// Events lost up to there; they are not among `lost` of the summary.
+        lost_before: Option<u64>,
+        /// Sockets that were not over then and of which nothing older is told: there was no room for it.
+        forgotten: Option<u64>,
     }
 }
 
@@ -165,6 +173,10 @@ impl<'a> StartObject<'a> {
             signals: Map(&start.signals),
             fidelity: Text(if start.degraded.is_empty() { b"exact" } else { b"degraded" }),
             degraded: Texts(&start.degraded),
+            cut_mono_ns: start.cut.map(|cut| cut.at),
+            records_before: start.cut.map(|cut| cut.records),
+            lost_before: start.cut.map(|cut| cut.lost),
+            forgotten: start.cut.map(|cut| cut.forgotten),
         }
     }
 }

@@ -35,6 +35,7 @@ fn start() {
         filters: vec![],
         signals: vec![("state change".into(), "tp_btf inet_sock_set_state".into())],
         degraded: vec!["accepted".into()],
+        cut: None,
     };
     let filters = [("port".to_owned(), "80,443".to_owned())];
     insta::assert_snapshot!(lines(|j| j.start(1, &start, &filters)), @r#"{"v":1,"type":"start","ts":"2026-11-21T12:03:04.000000001Z","mono_ns":1,"host":"web\"1","boot_id":"b","kernel":"6.12.1","version":"0.1.0","filters":{"port":"80,443"},"signals":{"state change":"tp_btf inet_sock_set_state"},"fidelity":"degraded","degraded":["accepted"]}"#);

@@ -198,9 +198,11 @@ impl Tracker {
             Some(c) if c.role == Some(Role::Listener) => {}
             Some(_) => return,
             None if over(&self.queues, &self.ended, cookie, r.head.ts) => return,
+            // It is over and was told of before the cut.
+            None if self.was_told(r.head.ts) => return,
             None => {
                 let slot = self.insert(&r.head, State::Listen, false);
-                let starting = self.start.is_some();
+                let starting = self.start.is_some() || self.cut.forgot(cookie);
                 if let Some(c) = self.table.get_mut(slot) {
                     c.role = Some(Role::Listener);
                     c.tuple = r.tuple;
@@ -219,7 +221,9 @@ impl Tracker {
         let deltas = self.count_up();
         self.queues.reconcile(fact.rest);
         if fact.interval_us == 0 {
-            // How things were when the first interval began.
+            // How things were when the first interval began. Of a cut, by how much hooks were ahead is known only at rest.
+            let unknown = if self.cut.at > 0 && !fact.rest { u64::MAX } else { 0 };
+            self.queues.namespaces.values_mut().for_each(|namespace| namespace.ahead = unknown);
             return self.next_interval(ts);
         }
         self.groups();

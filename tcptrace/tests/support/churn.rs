@@ -32,7 +32,7 @@ pub fn batch(frames: &mut Frames, first: u64, mut ts: u64, pace: u64) -> u64 {
     for step in 0..STEPS {
         for i in 0..IN_FLIGHT {
             // Not evenly, as nothing is: a recording would be packed too well.
-            ts += 1 + ((first + i) * 0x9e37_79b1 + step * 0x85eb_ca6b) % (2 * pace - 1);
+            ts += 1 + noise(ts) % (2 * pace - 1);
             push(frames, step, first + i, ts);
         }
     }
@@ -40,7 +40,7 @@ pub fn batch(frames: &mut Frames, first: u64, mut ts: u64, pace: u64) -> u64 {
 }
 
 /// One of the records of connection `n`, whose client asks one of the listeners: five are the client's, six the server's.
-fn push(frames: &mut Frames, step: u64, n: u64, ts: u64) {
+pub fn push(frames: &mut Frames, step: u64, n: u64, ts: u64) {
     const BOTH: u16 = flag::RCV_SHUTDOWN | flag::SEND_SHUTDOWN | flag::DEAD;
     let head = |server: u64, kind: u8, from: u8, to: u8, seq: u16, flags: u16| Head {
         ts,
@@ -59,7 +59,7 @@ fn push(frames: &mut Frames, step: u64, n: u64, ts: u64) {
         Tuple { laddr: here, raddr: there, lport: n as u16, rport: port, netns: 1, family: 2, ..Tuple::default() };
     let server = Tuple { laddr: there, raddr: here, lport: port, rport: n as u16, ..client };
     // Initial sequence numbers are as good as random.
-    let isn = (n as u32).wrapping_mul(0x9e37_79b1);
+    let isn = noise(n) as u32;
     let handshake = |isn_local: u32, isn_remote: u32| Handshake {
         isn_local,
         isn_remote,
@@ -118,7 +118,14 @@ fn push(frames: &mut Frames, step: u64, n: u64, ts: u64) {
     }
 }
 
-fn process(pid: u32) -> Owner {
+/// A number that looks like none other.
+pub fn noise(n: u64) -> u64 {
+    let n = (n ^ n >> 31).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    (n ^ n >> 29).wrapping_mul(0xbf58_476d_1ce4_e5b9) >> 24
+}
+
+/// A process by its number.
+pub fn process(pid: u32) -> Owner {
     let mut comm = [0; 16];
     comm[..6].copy_from_slice(if pid == CLIENT { b"client" } else { b"server" });
     Owner { pid, tid: pid, fd: 3, started: 1, comm, ..Owner::default() }
