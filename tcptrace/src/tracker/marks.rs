@@ -85,7 +85,12 @@ impl Tracker {
         let Some(process) = self.processes.intern(&r.owner) else { return };
         let Some(c) = self.table.get_mut(slot) else { return };
         let flags = r.head.flags;
-        if c.owner.as_ref().is_some_and(|owner| owners::same_process(owner, &process)) {
+        if let Some(owner) = c.owner.as_mut().filter(|owner| owners::same_process(owner, &process)) {
+            // It may run another program since it was seen to have the socket.
+            if owner.comm != process.comm && r.head.err != ECONNABORTED {
+                *owner = process;
+                out.owner(c);
+            }
             return;
         }
         if r.head.err == ECONNABORTED {

@@ -56,7 +56,8 @@ struct OneEnd<'a> {
 
 impl<'a> OneEnd<'a> {
     fn new(c: &'a Connection, last: &'a Final, moments: &Moments) -> Self {
-        let options = c.handshake.map_or(0, |h| h.options);
+        // A client learns whether Fast Open served it only when it is established.
+        let options = c.handshake.map_or(0, |h| h.options) | last.counters.map_or(0, |n| n.options);
         Self {
             c,
             last,
@@ -287,6 +288,10 @@ impl<'a> OneEnd<'a> {
         let rst = |s: &&mut Step| s.states[0].is_none() && s.segment.is_some_and(|s| s.part == Part::Rst);
         match self.steps.last_mut().filter(rst) {
             Some(step) => step.states[0] = Some(Beside::seen(t.to)),
+            // `tcp_disconnect` resets each that was still queued, once the connection is over.
+            None if self.last.end == Some(End::ListenerClosed) => {
+                self.push([Some(t.ts), None], dashed(Direction::Out, Part::Rst), [Some(Beside::seen(t.to)), None]);
+            }
             None => self.bare(t.ts, t.to, None),
         }
     }
