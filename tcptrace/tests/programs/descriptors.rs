@@ -59,8 +59,7 @@ c.close(); a.recv(1); a.close(); s.close(); l.close()";
         .collect();
     found.sort_by_key(|f| (f.0, f.1, f.2));
     let python = &"python3".into();
-    let expected =
-        [("-", false, true, python), ("client", false, false, python), ("server", true, false, python)];
+    let expected = [("-", false, true, python), ("client", false, false, python), ("server", true, false, python)];
     assert_eq!(found, expected, "{}", brief(&told.conns));
     let older: Vec<_> = told.conns.iter().filter(|c| c["preexisting"] == true).collect();
     assert_eq!(older.len(), 1, "{}", brief(&told.conns));
@@ -85,7 +84,12 @@ fn a_command_that_only_closes_what_it_inherited() {
     });
     assert_eq!(told.status, Some(6), "{}", told.stderr);
     assert_eq!(told.conns.len(), 1, "{}", brief(&told.conns));
-    assert_eq!((&told.conns[0]["comm"], &told.conns[0]["end"]), (&"python3".into(), &"fin".into()), "{}", told.conns[0]);
+    assert_eq!(
+        (&told.conns[0]["comm"], &told.conns[0]["end"]),
+        (&"python3".into(), &"fin".into()),
+        "{}",
+        told.conns[0]
+    );
 }
 
 /// What COMMAND reads from is closed when it closes it: tcptrace has it no longer.

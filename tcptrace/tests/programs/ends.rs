@@ -62,7 +62,12 @@ os.execv('/bin/sh', ['sh', '-c', 'exec curl -s -m 1 http://127.0.0.1:7521/'])";
     let mut conns: Vec<_> = told.conns.iter().collect();
     conns.sort_by_key(|c| c["id"].as_u64());
     let users: Vec<_> = conns.iter().map(|c| (c["comm"].as_str().expect("a name"), c["uid"].as_u64())).collect();
-    assert_eq!(users, [("python3", Some(0)), ("python3", Some(65534)), ("curl", Some(65534))], "{}", brief(&told.conns));
+    assert_eq!(
+        users,
+        [("python3", Some(0)), ("python3", Some(65534)), ("curl", Some(65534))],
+        "{}",
+        brief(&told.conns)
+    );
 }
 
 /// Its connections are told to their end, and the status is what a shell says of the signal.
@@ -83,6 +88,11 @@ os.kill(os.getpid(), signal.SIGKILL)";
         told.join().expect("no panic")
     });
     assert_eq!((told.status, told.conns.len()), (Some(137), 1), "{}\n{}", told.stderr, brief(&told.conns));
-    assert_eq!((&told.conns[0]["end"], &told.conns[0]["closed_by"]), (&"fin".into(), &"local".into()), "{}", told.conns[0]);
+    assert_eq!(
+        (&told.conns[0]["end"], &told.conns[0]["closed_by"]),
+        (&"fin".into(), &"local".into()),
+        "{}",
+        told.conns[0]
+    );
     wait_until("the connection to be over", || ns.rows().len() <= 2);
 }

@@ -3,7 +3,9 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
-    io::Read as _,
+    io::{Read as _, Write as _},
+    net::TcpStream,
+    os::fd::AsRawFd as _,
     path::Path,
     process::Stdio,
 };
@@ -16,6 +18,7 @@ use crate::{
         netns::Netns,
         process::{self, Running},
         run::parse,
+        socket::{Sock, local},
         tracer::{Live, tcptrace},
         wait_until,
     },
@@ -85,11 +88,12 @@ fn a_prefork_server_is_the_command() {
     let (ns, dir) = (Netns::new(), tempfile::tempdir().expect("a temporary directory"));
     let config = prefork(dir.path(), 7510);
     let log = dir.path().join("error.log");
-    let mut command =
-        below(&ns, &["conns", "--json"], &["nginx", "-c", &config, "-e", log.to_str().expect("UTF-8")]);
+    let mut command = below(&ns, &["conns", "--json"], &["nginx", "-c", &config, "-e", log.to_str().expect("UTF-8")]);
     let mut running = process::spawn(command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()));
     let pid = || fs::read_to_string(dir.path().join("pid")).ok()?.trim().parse::<u32>().ok();
-    wait_until("nginx and its workers", || pid().is_some_and(|pid| workers(pid).len() == WORKERS) && !ns.rows().is_empty());
+    wait_until("nginx and its workers", || {
+        pid().is_some_and(|pid| workers(pid).len() == WORKERS) && !ns.rows().is_empty()
+    });
     let workers = workers(pid().expect("just seen"));
     let answers = ask(&ns, 7510);
     assert!(answers.values().all(|worker| workers.contains(worker)), "{answers:?} {workers:?}");
@@ -139,6 +143,58 @@ fn a_prefork_server_beside_the_trace() {
     of_their_workers(&parse(&telling.stop().0), &answers);
 }
 
+/// Accepts, receives, sends and closes by a ring alone, until it is asked to end.
+fn ring_worker(listener: i32) {
+    use io_uring::{IoUring, opcode, squeue::Entry, types::Fd};
+    let mut ring = IoUring::new(8).expect("io_uring");
+    let mut one = |entry: Entry| {
+        // SAFETY: what the entry points to outlives the wait for it.
+        unsafe { ring.submission().push(&entry).expect("room for one") };
+        ring.submit_and_wait(1).expect("io_uring_enter");
+        ring.completion().next().expect("completed").result()
+    };
+    loop {
+        let none = std::ptr::null_mut();
+        let fd = one(opcode::Accept::new(Fd(listener), none, none.cast()).build());
+        assert!(fd >= 0, "accept: {fd}");
+        let mut question = [0; 16];
+        let n = one(opcode::Recv::new(Fd(fd), question.as_mut_ptr(), question.len() as u32).build());
+        let answer = std::process::id().to_string();
+        let sent = one(opcode::Send::new(Fd(fd), answer.as_ptr(), answer.len() as u32).build());
+        assert_eq!(sent as usize, answer.len());
+        assert_eq!(one(opcode::Close::new(Fd(fd)).build()), 0);
+        if question.starts_with(b"end") || n <= 0 {
+            return;
+        }
+    }
+}
+
+/// Where only the ends of system calls tell who accepted, who closes a connection tells: until then it is its listener's, as far as
+/// anybody knows.
+#[test]
+fn workers_that_accept_by_io_uring() {
+    let ns = Netns::new();
+    let netns = ns.inum().to_string();
+    let telling = Live::start(&mut tcptrace(), &["conns", "--json", "--netns", &netns]);
+    let listener = Sock::listen(&ns, local(7515), 16);
+    let fd = listener.as_raw_fd();
+    let workers = [c"ring-worker", c"ring-worker"].map(|name| process::fork(name, &[fd], || ring_worker(fd)));
+    let pids: BTreeSet<u64> = workers.iter().map(|worker| u64::from(worker.pid())).collect();
+    let answers: BTreeMap<u64, u64> =
+        (0..20).map(|_| "who?").chain(["end", "end"]).map(|question| asked(&ns, 7515, question)).collect();
+    workers.into_iter().for_each(process::Forked::join);
+    ns.quiet();
+    listener.close();
+    let lines = parse(&telling.stop().0);
+    let servers: Vec<_> = lines.iter().filter(|c| c["type"] == "connection" && c["role"] == "server").collect();
+    assert_eq!((servers.len(), answers.len()), (22, 22), "{}", brief(&lines));
+    for c in servers {
+        let worker = answers[&c["rport"].as_u64().expect("a port")];
+        assert!(pids.contains(&worker), "{worker} of {pids:?}");
+        assert_eq!((c["pid"].as_u64(), &c["comm"]), (Some(worker), &"ring-worker".into()), "{c}");
+    }
+}
+
 /// Takes one connection on the listener that it was given.
 const SERVICE: &str = "import os, socket
 listener = socket.socket(fileno=3)
@@ -148,17 +204,16 @@ connection.sendall(b'%d' % os.getpid())
 connection.close()
 listener.close()";
 
-/// The service's own word for who it is.
-fn question(ns: &Netns, port: u16) -> u64 {
-    let answer = ns.enter(|| {
-        use std::io::Write as _;
-        let mut stream = std::net::TcpStream::connect(("127.0.0.1", port)).expect("connected");
-        stream.write_all(b"who?").expect("written");
+/// The port of a client, and the service's own word for who it is.
+fn asked(ns: &Netns, port: u16, question: &str) -> (u64, u64) {
+    let (own, answer) = ns.enter(|| {
+        let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("connected");
+        stream.write_all(question.as_bytes()).expect("written");
         let mut answer = String::new();
         stream.read_to_string(&mut answer).expect("UTF-8");
-        answer
+        (stream.local_addr().expect("connected").port(), answer)
     });
-    answer.trim().parse().expect("a process")
+    (u64::from(own), answer.parse().expect("a process"))
 }
 
 fn only_server(lines: &[Value]) -> &Value {
@@ -188,7 +243,7 @@ os.waitpid(pid, 0)"
     let telling = Live::start(&mut tcptrace(), &["conns", "--json", "--netns", &netns]);
     let mut activator = process::spawn(ns.command(PYTHON).args(["-c", &activator]));
     wait_until("the listener", || !ns.rows().is_empty());
-    let service = question(&ns, 7512);
+    let (_, service) = asked(&ns, 7512, "who?");
     assert_ne!(service, u64::from(activator.pid()));
     assert!(activator.wait().success());
     ns.quiet();
@@ -221,7 +276,7 @@ connection.close()"
         command.args(["-l", &format!("127.0.0.1:{port}")]).args(&arguments).args([PYTHON, "-c", &script]);
         let mut activator = process::spawn(command.stdout(Stdio::null()).stderr(Stdio::null()));
         wait_until("the listener", || !ns.rows().is_empty());
-        let service = question(&ns, port);
+        let (_, service) = asked(&ns, port, "who?");
         ns.quiet();
         if arguments.is_empty() {
             assert!(activator.wait().success());
@@ -231,6 +286,10 @@ connection.close()"
         }
         let lines = parse(&telling.stop().0);
         let server = only_server(&lines);
-        assert_eq!((server["pid"].as_u64(), &server["comm"]), (Some(service), &"python3".into()), "{arguments:?}: {server}");
+        assert_eq!(
+            (server["pid"].as_u64(), &server["comm"]),
+            (Some(service), &"python3".into()),
+            "{arguments:?}: {server}"
+        );
     }
 }

@@ -176,12 +176,7 @@ fn step(line: &str, both: bool) -> String {
         [cut(0, 6), cut(7, 19), cut(20, right), cut(right, 113.max(right + 13)), cut(114, WIDTH)];
     let right_time = if both { right_time } else { String::new() };
     let time = |text: &str| if text.is_empty() { "" } else { "+t" };
-    let text = format!(
-        "{:2} {left:<12} {} {right:<12} {}",
-        time(&left_time),
-        arrow(&middle),
-        time(&right_time)
-    );
+    let text = format!("{:2} {left:<12} {} {right:<12} {}", time(&left_time), arrow(&middle), time(&right_time));
     text.trim_end().to_owned()
 }
 
