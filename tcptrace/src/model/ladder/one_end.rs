@@ -247,6 +247,9 @@ impl<'a> OneEnd<'a> {
     fn peer_fin(&mut self, t: &Change, peer: State) {
         let n = t.sequence;
         let next = n.and_then(|n| n.rcv_nxt);
+        if self.fin.is_some() && n.and_then(|n| n.snd_nxt) == self.fin {
+            self.fin_waits();
+        }
         let s = Segment {
             seq: next.map(|n| n.wrapping_sub(1)),
             ack: n.map(|n| n.snd_una),
@@ -255,6 +258,15 @@ impl<'a> OneEnd<'a> {
         self.push([Some(t.ts), None], s, [Some(Beside::seen(t.to)), Some(Beside::concluded(peer))]);
         let s = Segment { seq: n.and_then(|n| n.snd_nxt), ack: next, ..dashed(Direction::Out, Part::AckOfFin) };
         self.push([None; 2], s, [None; 2]);
+    }
+
+    /// The own FIN was not sent yet: it waited for an ACK or for the peer's window, and acknowledges what came meanwhile.
+    fn fin_waits(&mut self) {
+        let own = |s: &&mut Segment| s.direction == Direction::Out && matches!(s.part, Part::Fin | Part::FinAck);
+        if let Some(fin) = self.steps.iter_mut().rev().filter_map(|s| s.segment.as_mut()).find(own) {
+            fin.dashed = true;
+            fin.ack = None;
+        }
     }
 
     /// The peer's FIN, behind which TIME_WAIT comes.
