@@ -147,8 +147,12 @@ impl Tracker {
     pub(super) fn retransmit(&mut self, head: &Head, out: &mut impl Observer) {
         let Some(slot) = self.marked(head, out) else { return };
         let Some(c) = self.table.get_mut(slot) else { return };
-        if head.from == State::SynSent as u8 && c.notes.syn_retrans < u16::MAX - 1 {
+        let server = c.role == Some(Role::Server);
+        if head.from == State::SynSent as u8 && !server && c.notes.syn_retrans < u16::MAX - 1 {
             c.notes.syn_retrans += 1;
+        }
+        if head.from == State::SynRecv as u8 && server && c.notes.syn_retrans != u16::MAX - 1 {
+            c.notes.syn_retrans = if c.notes.syn_retrans == u16::MAX { 1 } else { c.notes.syn_retrans + 1 };
         }
         self.tell_mark(slot, head, Marked::Retransmit, out);
     }

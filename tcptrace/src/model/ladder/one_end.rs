@@ -117,6 +117,8 @@ impl<'a> OneEnd<'a> {
         let (sent, received) = ([Some(mark.ts), None], segment(Direction::In, Part::Rst));
         let s = match (mark.what, mark.state) {
             (Marked::Retransmit, State::SynSent) => Segment { seq: self.isn, ..again(Part::Syn) },
+            // A SYN-ACK of its own is told of with its request; what Fast Open sent behind it is data.
+            (Marked::Retransmit, State::SynRecv) if self.c.role == Some(Role::Server) => return,
             (Marked::Retransmit, State::SynRecv) => {
                 Segment { seq: self.isn, ack: behind(self.peer_isn), ..again(Part::SynAck) }
             }
@@ -201,8 +203,10 @@ impl<'a> OneEnd<'a> {
         self.answered = true;
         let syn = Segment { seq: self.peer_isn, note: Some(Note::FastOpen), ..segment(Direction::In, Part::Syn) };
         self.push([Some(t.ts), None], syn, [Some(Beside::seen(t.to)), Some(Beside::concluded(State::SynSent))]);
+        let again = u32::from(self.c.synack_retrans);
+        let note = (again > 0).then_some(Note::SentAgain(again));
         // It acknowledges data, too: how much is not known.
-        self.push([None; 2], Segment { seq: self.isn, ..dashed(Direction::Out, Part::SynAck) }, [None; 2]);
+        self.push([None; 2], Segment { seq: self.isn, note, ..dashed(Direction::Out, Part::SynAck) }, [None; 2]);
     }
 
     /// SYN_RECV→ESTABLISHED.
