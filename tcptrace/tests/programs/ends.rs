@@ -13,13 +13,17 @@ use crate::{
     },
 };
 
-/// A daemon, as daemon(3) makes one: a child of a child in a session of its own, its descriptors elsewhere. It is followed to its end.
+/// A daemon as shells' init scripts know it: a child of a child, which has ended, in a session of its own, its descriptors elsewhere. It is
+/// followed to its end.
 #[test]
 fn a_command_that_daemonises() {
     let ns = Netns::new();
     let listener = Sock::listen(&ns, local(7520), 16);
     let script = "import os, socket, sys
-if os.fork(): os._exit(4)
+child = os.fork()
+if child:
+    os.waitpid(child, 0)
+    os._exit(4)
 os.setsid()
 if os.fork(): os._exit(0)
 null = os.open('/dev/null', os.O_RDWR)
