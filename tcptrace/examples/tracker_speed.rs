@@ -2,7 +2,6 @@
 //! thousand connections in flight (`churn.rs`). `cargo run --release --example tracker_speed`
 
 #[path = "../tests/support/churn.rs"]
-#[expect(dead_code, reason = "other storms use the rest")]
 mod churn;
 
 use std::time::{Duration, Instant};

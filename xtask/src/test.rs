@@ -17,7 +17,7 @@ use crate::{apt, bpf, docs, sh, tidy, vm};
 
 /// What the live tests run: (package, executable). `tcpstates` is compared with, the servers and clients are peers, the browser draws reports,
 /// shells complete, and nss_wrapper knows users of its own.
-const PACKAGES: [apt::Package; 9] = [
+const PACKAGES: [apt::Package; 14] = [
     ("chromium", Some("chromium")),
     ("curl", Some("curl")),
     ("fish", Some("fish")),
@@ -25,7 +25,12 @@ const PACKAGES: [apt::Package; 9] = [
     ("libbpf-tools", Some("tcpstates")),
     ("libnss-wrapper", None),
     ("nginx-light", Some("nginx")),
+    ("openssh-client", Some("ssh-keyscan")),
+    ("python3", Some("/usr/bin/python3")),
+    ("systemd", Some("systemd-socket-activate")),
+    ("tshark", Some("tshark")),
     ("util-linux", Some("unshare")),
+    ("wget", Some("wget")),
     ("zsh", Some("zsh")),
 ];
 

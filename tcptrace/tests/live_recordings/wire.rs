@@ -56,7 +56,7 @@ struct Packet {
 impl Wire {
     /// Between `ends`, of which the right one takes packets of `mtu` bytes at most.
     pub fn new(ends: [&Netns; 2], mtu: u32, judge: Judge, bell: UnixStream) -> Self {
-        let devices = [(ends[0], LEFT), (ends[1], RIGHT)].map(|(ns, addr)| tun::device(ns, addr));
+        let devices = [(ends[0], LEFT), (ends[1], RIGHT)].map(|(ns, addr)| tun::device_at(ns, addr));
         ends[1].ip(&format!("link set tun0 mtu {mtu}"));
         let end = Arc::<AtomicBool>::default();
         let ending = Arc::clone(&end);

@@ -33,7 +33,7 @@ pub struct Tun(Rc<File>);
 impl Tun {
     /// Made and up, with [`KERNEL`] as its address.
     pub fn new(ns: &Netns) -> Self {
-        Self(Rc::new(device(ns, KERNEL)))
+        Self(Rc::new(device_at(ns, KERNEL)))
     }
 
     /// Sends packets from any thread.
@@ -55,9 +55,18 @@ impl Tun {
     }
 }
 
-/// A TUN device in a namespace, up, with this address of a /24: what the kernel sends is read from it, what it is to receive written.
-pub fn device(ns: &Netns, addr: Ipv4Addr) -> File {
-    let file = ns.enter(|| {
+/// A TUN device `tun0` in a namespace, up, with this address of a /24: what the kernel sends is read from it, what it is to receive written.
+pub fn device_at(ns: &Netns, addr: Ipv4Addr) -> File {
+    let file = device(ns);
+    ns.sysctl("net/ipv6/conf/tun0/disable_ipv6", "1");
+    ns.ip(&format!("addr add {addr}/24 dev tun0"));
+    ns.ip("link set tun0 up");
+    file
+}
+
+/// A TUN device `tun0` in `ns`, without addresses and down.
+pub fn device(ns: &Netns) -> File {
+    ns.enter(|| {
         let file = OpenOptions::new().read(true).write(true).open("/dev/net/tun").expect("/dev/net/tun");
         let mut request = [0u8; 40];
         request[..4].copy_from_slice(b"tun0");
@@ -66,11 +75,7 @@ pub fn device(ns: &Netns, addr: Ipv4Addr) -> File {
         let r = unsafe { libc::ioctl(file.as_raw_fd(), TUNSETIFF, request.as_mut_ptr()) };
         assert_eq!(r, 0, "TUNSETIFF: {}", std::io::Error::last_os_error());
         file
-    });
-    ns.sysctl("net/ipv6/conf/tun0/disable_ipv6", "1");
-    ns.ip(&format!("addr add {addr}/24 dev tun0"));
-    ns.ip("link set tun0 up");
-    file
+    })
 }
 
 /// See [`Tun::writer`].
