@@ -2,12 +2,11 @@
 //! dump and that dump's replay as one line of JSON. `cargo run --release --example ring_storm [MEGABYTES [SECONDS [RATE]]]`
 
 #[path = "../tests/support/churn.rs"]
-#[expect(dead_code, reason = "other storms use the rest")]
 mod churn;
 
 use std::time::{Duration, Instant};
 
-use churn::{STEPS, noise, push};
+use churn::{STEPS, noise, process, push};
 use tcptrace::{
     decode::decode,
     frame::{Frames, fact},
@@ -18,6 +17,8 @@ use tcptrace::{
     },
     tracker::Tracker,
 };
+use tcptrace_common::record::{Head, Open, Tuple, kind};
+use zerocopy::IntoBytes;
 
 const BATCH: u64 = 500;
 
@@ -47,7 +48,10 @@ fn main() {
     let mut frames = Frames::with_capacity(1 << 20);
     frames.push_fact(fact::kind::START, 1, &fact::Start::default());
     frames.push_fact(fact::kind::CLOCK, 1, &fact::Clock::default());
-    churn::begin(&mut frames);
+    let head = Head { ts: 1, sock: 1, kind: kind::OPEN, from: 7, to: 10, seq: 1, ..Head::default() };
+    let tuple = Tuple { lport: 80, netns: 1, family: 2, ..Tuple::default() };
+    frames.push(0, Open { head, tuple, owner: process(2) }.as_bytes());
+    frames.push_fact(fact::kind::SNAPSHOT, 2, &fact::Snapshot::default());
     let before = resident();
     let mut ring = Ring::new(Room { bytes: Some(megabytes << 20), ns: None }).expect("memory");
     ring.write(frames.as_bytes()).expect("memory");
