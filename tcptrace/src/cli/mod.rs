@@ -23,6 +23,7 @@ use crate::{
 mod args;
 mod command;
 mod complete;
+mod examples;
 mod man;
 mod report;
 mod run;

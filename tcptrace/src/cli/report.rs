@@ -12,7 +12,7 @@ use super::{args, ascii, color, filter, stop::Signals};
 use crate::{
     error::{Error, Result},
     filter::Filter,
-    pipeline::{self, Gate, Gather, Messages, Records, say},
+    pipeline::{self, Gate, Gather, Messages, Records, Watched, say},
     report::Report,
     sink::{
         html,
@@ -79,7 +79,8 @@ pub async fn run(config: Config) -> Result<ExitCode> {
     gate.verbose = config.verbose;
     gate.ladders = config.html.is_some().then(Box::default);
     let messages = Messages::new(false, config.verbose, false);
-    let read = pipeline::run(&mut source, None, gate, messages, None, &mut signals).await;
+    let read =
+        pipeline::run(&mut Watched::new(&mut source, !config.quiet), None, gate, messages, None, &mut signals).await;
     let read = read.and_then(|()| source.check());
     // Nothing of it is a recording.
     if report.parts.is_empty() {

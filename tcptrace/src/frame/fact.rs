@@ -71,6 +71,19 @@ impl Cut {
     }
 }
 
+impl std::fmt::Display for Cut {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "a later part of a trace: {} records came before", self.records)?;
+        if self.lost > 0 {
+            write!(f, ", {} more were lost", self.lost)?;
+        }
+        if self.forgotten > 0 {
+            write!(f, "; there was no room for the beginnings of {} connections", self.forgotten)?;
+        }
+        Ok(())
+    }
+}
+
 /// CLOCK_REALTIME minus CLOCK_MONOTONIC.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Clock {

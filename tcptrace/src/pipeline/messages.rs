@@ -100,18 +100,9 @@ impl Messages {
 
     /// The recording is a later part of a trace.
     pub fn cut(&self, cut: &fact::Cut) {
-        if !self.summary {
-            return;
+        if self.summary {
+            say(&cut.to_string());
         }
-        let mut line = format!("a later part of a trace: {} records came before", cut.records);
-        if cut.lost > 0 {
-            write!(line, ", {} more were lost", cut.lost).expect("a String takes everything");
-        }
-        if cut.forgotten > 0 {
-            write!(line, "; there was no room for the beginnings of {} connections", cut.forgotten)
-                .expect("a String takes everything");
-        }
-        say(&line);
     }
 
     /// The start snapshot is complete.

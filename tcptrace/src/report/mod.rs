@@ -253,7 +253,8 @@ impl Report {
 
     /// A recording begins.
     pub fn start(&mut self, ts: u64, start: &fact::Start, filters: &[(String, String)]) {
-        let from = self.moment(ts);
+        // What is carried over a cut is older than the recording.
+        let from = self.moment(start.cut.map_or(ts, |cut| cut.at));
         self.parts.push(Part { start: start.clone(), filters: filters.to_vec(), from, to: from });
         self.latest = ts;
         self.begun = true;
@@ -331,7 +332,8 @@ impl Report {
         self.moment(ts)
     }
 
-    fn count(&mut self, c: &Connection, f: &Final) {
+    /// `before`: it was there before the recording began.
+    fn count(&mut self, c: &Connection, f: &Final, before: bool) {
         let t = &mut self.totals;
         t.connections += 1;
         match c.role {
@@ -339,8 +341,8 @@ impl Report {
             Some(Role::Server) => t.servers += 1,
             Some(Role::Listener) | None => {}
         }
-        t.preexisting += u64::from(c.preexisting);
-        t.opened += u64::from(!c.preexisting);
+        t.preexisting += u64::from(before);
+        t.opened += u64::from(!before);
         t.synack_retrans += u64::from(c.synack_retrans);
         if let Some(n) = f.syn_retrans.filter(|_| c.role == Some(Role::Client)) {
             t.syn_retrans += u64::from(n);
@@ -383,8 +385,9 @@ impl Observer for Report {
             return;
         }
         let (start, end) = (self.moment(c.start_ns), self.at(f.ts));
-        self.count(c, f);
-        if !c.preexisting {
+        let before = c.preexisting || self.parts.last().is_some_and(|part| c.start_ns < part.from.mono);
+        self.count(c, f, before);
+        if !before {
             *self.opened.at(start.wall()) += 1;
         }
         if f.end != Some(End::Open) {

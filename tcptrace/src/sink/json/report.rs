@@ -24,7 +24,7 @@ object! {
         file: Text<'a>,
         /// Why not all of it could be read: the rest is about what could.
         unread: Option<Text<'a>>,
-        /// The recordings in the file: `host`, `boot_id`, `kernel`, `version`, `began`, `ended`, `span_us`, `filters` (option → value; those of the recording, and of the command line), `degraded` (signals that a lesser hook serves, or none).
+        /// The recordings in the file: `host`, `boot_id`, `kernel`, `version`, `began`, `ended`, `span_us`, `filters` (option → value; those of the recording, and of the command line), `degraded` (signals that a lesser hook serves, or none); of a later part of a trace `records_before`, `lost_before`, `forgotten`, as in `start`.
         recordings: Items<'a, Part>,
         /// Microseconds that were watched, of all recordings together.
         span_us: u64,
@@ -197,6 +197,10 @@ impl Fields for Part {
         inner.field("span_us", Some(self.lasted() / 1000));
         inner.field("filters", Some(super::encode::Map(&self.filters)));
         inner.field("degraded", Some(super::encode::Texts(&self.start.degraded)));
+        let cut = self.start.cut;
+        inner.field("records_before", cut.map(|cut| cut.records));
+        inner.field("lost_before", cut.map(|cut| cut.lost));
+        inner.field("forgotten", cut.map(|cut| cut.forgotten));
     }
 }
 

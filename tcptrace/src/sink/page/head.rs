@@ -45,6 +45,9 @@ impl Page<'_> {
         duration(&mut lasted, part.lasted());
         let (from, to) = (self.date(part.from), self.date(part.to));
         let mut facts = vec![("host", host), ("when", vec![plain(lasted), plain(format!("{from} to {to}"))])];
+        if let Some(cut) = &start.cut {
+            facts.push(("part", vec![plain(cut.to_string())]));
+        }
         if !part.filters.is_empty() {
             let shown = |(name, value): &(String, String)| plain(format!("--{} {}", text(name), text(value)));
             facts.push(("filters", part.filters.iter().map(shown).collect()));
