@@ -261,7 +261,8 @@ pub(super) fn conclude(c: &Connection, ts: u64, end: Option<End>, errno: u8, cou
         close_segments: c.notes.segments.filter(|_| end == Some(End::Fin)),
         errno,
         counters,
-        syn_retrans: (c.notes.syn_retrans != u16::MAX).then_some(u32::from(c.notes.syn_retrans)),
+        syn_retrans: (c.notes.syn_retrans != u16::MAX && c.role != Some(Role::Server))
+            .then_some(u32::from(c.notes.syn_retrans)),
         handshake_ns: opened.zip(established).and_then(|(opened, established)| established.checked_sub(opened)),
         accept_wait_ns: known(c.notes.accept_wait).filter(|_| !c.notes.in_queue),
     }

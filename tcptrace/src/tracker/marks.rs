@@ -85,7 +85,12 @@ impl Tracker {
         let Some(process) = self.processes.intern(&r.owner) else { return };
         let Some(c) = self.table.get_mut(slot) else { return };
         let flags = r.head.flags;
-        if c.owner.as_ref().is_some_and(|owner| owners::same_process(owner, &process)) {
+        if let Some(owner) = c.owner.as_mut().filter(|owner| owners::same_process(owner, &process)) {
+            // It may run another program since it was seen to have the socket.
+            if owner.comm != process.comm && r.head.err != ECONNABORTED {
+                *owner = process;
+                out.owner(c);
+            }
             return;
         }
         if r.head.err == ECONNABORTED {
@@ -142,8 +147,12 @@ impl Tracker {
     pub(super) fn retransmit(&mut self, head: &Head, out: &mut impl Observer) {
         let Some(slot) = self.marked(head, out) else { return };
         let Some(c) = self.table.get_mut(slot) else { return };
-        if head.from == State::SynSent as u8 && c.notes.syn_retrans < u16::MAX - 1 {
+        let server = c.role == Some(Role::Server);
+        if head.from == State::SynSent as u8 && !server && c.notes.syn_retrans < u16::MAX - 1 {
             c.notes.syn_retrans += 1;
+        }
+        if head.from == State::SynRecv as u8 && server && c.notes.syn_retrans != u16::MAX - 1 {
+            c.notes.syn_retrans = if c.notes.syn_retrans == u16::MAX { 1 } else { c.notes.syn_retrans + 1 };
         }
         self.tell_mark(slot, head, Marked::Retransmit, out);
     }

@@ -237,7 +237,8 @@ impl Tracker {
             Some(Role::Server) => {
                 handshake.isn_local = handshake.isn_local.wrapping_sub(1);
                 // A child inherits the count of its request (`tcp_create_openreq_child`).
-                raise_synacks(c, synacks.max(handshake.retrans));
+                let data = if c.notes.syn_retrans == u16::MAX { 0 } else { u32::from(c.notes.syn_retrans) };
+                raise_synacks(c, synacks.max(handshake.retrans.saturating_sub(data)));
             }
             Some(Role::Listener) | None => raise_synacks(c, synacks),
         }

@@ -124,7 +124,8 @@ fn both(left: &Step, right: &Step) -> Step {
     let segment = left.segment.zip(right.segment).map(|(l, r)| Segment {
         part: if r.part == Part::FinAck { r.part } else { l.part },
         seq: l.seq.or(r.seq),
-        ack: l.ack.or(r.ack),
+        // Who received it may tell of a copy, or of the highest ACK by then.
+        ack: if l.direction == Direction::Out { l.ack.or(r.ack) } else { r.ack.or(l.ack) },
         // Each end may only conclude it: if one received it then, and the other has it sent, it was there.
         dashed: l.dashed && r.dashed && times[usize::from(l.direction == Direction::Out)].is_none(),
         note: l.note.or(r.note),

@@ -56,7 +56,8 @@ struct OneEnd<'a> {
 
 impl<'a> OneEnd<'a> {
     fn new(c: &'a Connection, last: &'a Final, moments: &Moments) -> Self {
-        let options = c.handshake.map_or(0, |h| h.options);
+        // A client learns whether Fast Open served it only when it is established.
+        let options = c.handshake.map_or(0, |h| h.options) | last.counters.map_or(0, |n| n.options);
         Self {
             c,
             last,
@@ -116,6 +117,8 @@ impl<'a> OneEnd<'a> {
         let (sent, received) = ([Some(mark.ts), None], segment(Direction::In, Part::Rst));
         let s = match (mark.what, mark.state) {
             (Marked::Retransmit, State::SynSent) => Segment { seq: self.isn, ..again(Part::Syn) },
+            // A SYN-ACK of its own is told of with its request; what Fast Open sent behind it is data.
+            (Marked::Retransmit, State::SynRecv) if self.c.role == Some(Role::Server) => return,
             (Marked::Retransmit, State::SynRecv) => {
                 Segment { seq: self.isn, ack: behind(self.peer_isn), ..again(Part::SynAck) }
             }
@@ -200,8 +203,10 @@ impl<'a> OneEnd<'a> {
         self.answered = true;
         let syn = Segment { seq: self.peer_isn, note: Some(Note::FastOpen), ..segment(Direction::In, Part::Syn) };
         self.push([Some(t.ts), None], syn, [Some(Beside::seen(t.to)), Some(Beside::concluded(State::SynSent))]);
+        let again = u32::from(self.c.synack_retrans);
+        let note = (again > 0).then_some(Note::SentAgain(again));
         // It acknowledges data, too: how much is not known.
-        self.push([None; 2], Segment { seq: self.isn, ..dashed(Direction::Out, Part::SynAck) }, [None; 2]);
+        self.push([None; 2], Segment { seq: self.isn, note, ..dashed(Direction::Out, Part::SynAck) }, [None; 2]);
     }
 
     /// SYN_RECV→ESTABLISHED.
@@ -246,6 +251,9 @@ impl<'a> OneEnd<'a> {
     fn peer_fin(&mut self, t: &Change, peer: State) {
         let n = t.sequence;
         let next = n.and_then(|n| n.rcv_nxt);
+        if self.fin.is_some() && n.and_then(|n| n.snd_nxt) == self.fin {
+            self.fin_waits();
+        }
         let s = Segment {
             seq: next.map(|n| n.wrapping_sub(1)),
             ack: n.map(|n| n.snd_una),
@@ -254,6 +262,15 @@ impl<'a> OneEnd<'a> {
         self.push([Some(t.ts), None], s, [Some(Beside::seen(t.to)), Some(Beside::concluded(peer))]);
         let s = Segment { seq: n.and_then(|n| n.snd_nxt), ack: next, ..dashed(Direction::Out, Part::AckOfFin) };
         self.push([None; 2], s, [None; 2]);
+    }
+
+    /// The own FIN was not sent yet: it waited for an ACK or for the peer's window, and acknowledges what came meanwhile.
+    fn fin_waits(&mut self) {
+        let own = |s: &&mut Segment| s.direction == Direction::Out && matches!(s.part, Part::Fin | Part::FinAck);
+        if let Some(fin) = self.steps.iter_mut().rev().filter_map(|s| s.segment.as_mut()).find(own) {
+            fin.dashed = true;
+            fin.ack = None;
+        }
     }
 
     /// The peer's FIN, behind which TIME_WAIT comes.
@@ -287,6 +304,10 @@ impl<'a> OneEnd<'a> {
         let rst = |s: &&mut Step| s.states[0].is_none() && s.segment.is_some_and(|s| s.part == Part::Rst);
         match self.steps.last_mut().filter(rst) {
             Some(step) => step.states[0] = Some(Beside::seen(t.to)),
+            // `tcp_disconnect` resets each that was still queued, once the connection is over.
+            None if self.last.end == Some(End::ListenerClosed) => {
+                self.push([Some(t.ts), None], dashed(Direction::Out, Part::Rst), [Some(Beside::seen(t.to)), None]);
+            }
             None => self.bare(t.ts, t.to, None),
         }
     }

@@ -200,7 +200,7 @@ impl Lines<'_> {
         bytes(&mut text, p.received);
         let sides = [Some(&l.left), l.right.as_ref()];
         let again: u32 = sides.iter().flatten().filter_map(|s| s.last.counters).map(|n| n.retrans).sum();
-        let drawn = l.steps.iter().filter(|s| s.segment.is_some_and(|s| s.again)).count() as u32;
+        let drawn: u32 = l.steps.iter().filter_map(|s| s.segment).map(|s| drawn_again(&s)).sum();
         let data = again.saturating_sub(drawn).saturating_sub(l.forgotten);
         if data > 0 {
             write!(text, "   {data} sent again").expect("a String takes everything");
@@ -281,6 +281,15 @@ impl Lines<'_> {
             let bar = if right.is_empty() { "" } else { "| " };
             self.text(INDENT, Tone::Plain, &format!("{left}{between}{bar}{right}"));
         }
+    }
+}
+
+/// How many segments that were sent again it stands for.
+fn drawn_again(s: &Segment) -> u32 {
+    match s.note {
+        _ if s.again => 1,
+        Some(Note::SentAgain(n)) => n,
+        Some(Note::Behind(_) | Note::Cookie | Note::FastOpen) | None => 0,
     }
 }
 

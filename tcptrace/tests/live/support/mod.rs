@@ -3,6 +3,7 @@
 pub mod capture;
 pub mod collector;
 pub mod ftrace;
+pub mod golden;
 pub mod netns;
 pub mod process;
 pub mod programs;

@@ -9,7 +9,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::{
-    process,
+    golden, process,
     tracer::{replay, tcptrace, tier},
 };
 
@@ -91,6 +91,7 @@ impl Run {
         let mut run = Self { text, lines, conns_text, conns, stderr, recording, _dir: dir };
         run.without_half_open();
         run.check();
+        golden::check(&run.recording, is_served(&run.lines, "half_open"));
         run
     }
 
