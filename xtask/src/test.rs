@@ -16,12 +16,17 @@ use anyhow::{Context as _, Result, ensure};
 use crate::{apt, bpf, docs, sh, tidy, vm};
 
 /// What the live tests run: (package, executable). `tcpstates` is compared with, the servers and clients are peers.
-const PACKAGES: [apt::Package; 5] = [
+const PACKAGES: [apt::Package; 10] = [
     ("curl", Some("curl")),
     ("iproute2", Some("ip")),
     ("libbpf-tools", Some("tcpstates")),
     ("nginx-light", Some("nginx")),
+    ("openssh-client", Some("ssh-keyscan")),
+    ("python3", Some("/usr/bin/python3")),
+    ("systemd", Some("systemd-socket-activate")),
+    ("tshark", Some("tshark")),
     ("util-linux", Some("unshare")),
+    ("wget", Some("wget")),
 ];
 
 /// Live tests that belong to `--quick` have names that start with this.

@@ -33,16 +33,7 @@ pub struct Tun(Rc<File>);
 impl Tun {
     /// Made and up, with [`KERNEL`] as its address.
     pub fn new(ns: &Netns) -> Self {
-        let file = ns.enter(|| {
-            let file = OpenOptions::new().read(true).write(true).open("/dev/net/tun").expect("/dev/net/tun");
-            let mut request = [0u8; 40];
-            request[..4].copy_from_slice(b"tun0");
-            request[16..18].copy_from_slice(&((libc::IFF_TUN | libc::IFF_NO_PI) as u16).to_ne_bytes());
-            // SAFETY: `request` is a `struct ifreq`.
-            let r = unsafe { libc::ioctl(file.as_raw_fd(), TUNSETIFF, request.as_mut_ptr()) };
-            assert_eq!(r, 0, "TUNSETIFF: {}", std::io::Error::last_os_error());
-            file
-        });
+        let file = device(ns);
         ns.sysctl("net/ipv6/conf/tun0/disable_ipv6", "1");
         ns.ip(&format!("addr add {KERNEL}/24 dev tun0"));
         ns.ip("link set tun0 up");
@@ -66,6 +57,20 @@ impl Tun {
         peer.half_open(to);
         peer
     }
+}
+
+/// A TUN device `tun0` in `ns`, without addresses and down.
+pub fn device(ns: &Netns) -> File {
+    ns.enter(|| {
+        let file = OpenOptions::new().read(true).write(true).open("/dev/net/tun").expect("/dev/net/tun");
+        let mut request = [0u8; 40];
+        request[..4].copy_from_slice(b"tun0");
+        request[16..18].copy_from_slice(&((libc::IFF_TUN | libc::IFF_NO_PI) as u16).to_ne_bytes());
+        // SAFETY: `request` is a `struct ifreq`.
+        let r = unsafe { libc::ioctl(file.as_raw_fd(), TUNSETIFF, request.as_mut_ptr()) };
+        assert_eq!(r, 0, "TUNSETIFF: {}", std::io::Error::last_os_error());
+        file
+    })
 }
 
 /// See [`Tun::writer`].
