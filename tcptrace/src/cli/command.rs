@@ -4,21 +4,24 @@
 //! tcptrace, which leaves it to the command.
 
 use std::{
-    ffi::{OsStr, OsString},
+    ffi::{CString, OsStr, OsString},
     io,
     os::{
-        fd::{AsRawFd as _, OwnedFd},
+        fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
         unix::{
+            ffi::OsStrExt as _,
             fs::MetadataExt as _,
             process::{CommandExt as _, ExitStatusExt as _},
         },
     },
+    path::Path,
     process::{Command, ExitCode, ExitStatus},
     thread,
 };
 
 use rustix::{
-    io::Errno,
+    io::{Errno, FdFlags, fcntl_getfd},
+    net::{ipproto, sockopt},
     pipe::{PipeFlags, pipe_with},
     process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal},
 };
@@ -42,6 +45,7 @@ pub struct CommandLine {
 /// A process that waits to become the command.
 pub struct Held {
     pid: u32,
+    inherited: Inherited,
     go: OwnedFd,
     running: Running,
 }
@@ -72,12 +76,15 @@ impl Held {
         if let Some(user) = &user {
             user.prepare(&mut command);
         }
-        let unused = go.as_raw_fd();
+        let (unused, inherited) = (go.as_raw_fd(), Inherited::find());
+        let shown = short(&name);
         // SAFETY: between fork and exec there are system calls alone, on descriptors and memory that were made before.
         unsafe {
             command.pre_exec(move || {
                 // Or the end of tcptrace would not end the wait.
                 libc::close(unused);
+                // Whoever is told of it before it runs is told of the command.
+                rustix::thread::set_name(&shown)?;
                 if let Some(user) = &user {
                     user.become_it()?;
                 }
@@ -110,7 +117,7 @@ impl Held {
         let process = i32::try_from(pid).ok().and_then(Pid::from_raw);
         let process = process.ok_or(Errno::SRCH).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()));
         running.process = Some(process.map_err(|e| Error::io("hold on to the command", e.into()))?);
-        Ok(Self { pid, go, running })
+        Ok(Self { pid, inherited, go, running })
     }
 
     /// Its number, which the command will have.
@@ -118,12 +125,23 @@ impl Held {
         self.pid
     }
 
-    /// Let it become the command.
+    /// Does it have TCP sockets of who started tcptrace, which the command will have, too?
+    pub fn has_sockets(&self) -> bool {
+        self.inherited.sockets
+    }
+
+    /// Let it become the command. From now on what both were started with is the command's alone: who is at the other end of a pipe or a
+    /// socket is to see that it closes it.
     ///
     /// # Errors
     /// It is gone.
     pub fn release(self) -> Result<Running> {
         rustix::io::write(&self.go, &[1]).map_err(|e| Error::io("start the command", e.into()))?;
+        drop(self.inherited);
+        if let Ok(null) = std::fs::File::open("/dev/null") {
+            // Not closed: what is opened next would become standard input. Where it cannot be had, nobody reads it either.
+            let _ = rustix::stdio::dup2_stdin(null);
+        }
         Ok(self.running)
     }
 }
@@ -187,6 +205,43 @@ fn only_initial_pid_namespace() -> Result<()> {
         )),
         _ => Ok(()),
     }
+}
+
+/// Descriptors that tcptrace was started with, and that who it starts has, too.
+struct Inherited {
+    /// Those behind standard error.
+    _more: Vec<OwnedFd>,
+    /// A TCP socket is among all of them.
+    sockets: bool,
+}
+
+impl Inherited {
+    /// To be called before anything else is opened that is handed down.
+    fn find() -> Self {
+        let (mut more, mut sockets) = (Vec::new(), false);
+        let entries = std::fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();
+        let found: Vec<i32> = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+        for fd in found {
+            // SAFETY: looked at only, and if it is not open any more that is an error.
+            let open = unsafe { BorrowedFd::borrow_raw(fd) };
+            if !fcntl_getfd(open).is_ok_and(|flags| !flags.contains(FdFlags::CLOEXEC)) {
+                continue;
+            }
+            sockets |= sockopt::socket_protocol(open) == Ok(Some(ipproto::TCP));
+            if fd > libc::STDERR_FILENO {
+                // SAFETY: open, and nobody's: what this process opens is closed by exec.
+                more.push(unsafe { OwnedFd::from_raw_fd(fd) });
+            }
+        }
+        Self { _more: more, sockets }
+    }
+}
+
+/// What the kernel will call a command of this name.
+fn short(name: &OsStr) -> CString {
+    let file = Path::new(name).file_name().unwrap_or(name);
+    // A name with a zero byte cannot be run.
+    CString::new(file.as_bytes().get(..15).unwrap_or(file.as_bytes())).unwrap_or_default()
 }
 
 fn shown(name: &OsStr) -> String {

@@ -98,7 +98,7 @@ async fn show(mut config: Show) -> Result<ExitCode> {
     let mut source = start(&config.filter, config.buffer, config.tier, config.queues, period, config.verbose)?;
     let tape = config.record.as_deref().map(Tape::create).transpose()?;
     signals.deadline = wall.map(live::after);
-    if let Some(code) = signals.begin(held, &source, config.quiet).await? {
+    if let Some(code) = signals.begin(held, &mut source, config.quiet).await? {
         return Ok(code);
     }
     let run = show_from(&mut source, tape, config, limit_ns, &mut signals).await;
@@ -180,7 +180,7 @@ async fn record(mut config: Record) -> Result<ExitCode> {
         };
         say(&format!("recording to {name}{until}"));
     }
-    if let Some(code) = signals.begin(held, &source, config.quiet).await? {
+    if let Some(code) = signals.begin(held, &mut source, config.quiet).await? {
         return Ok(code);
     }
     let recorded = pipeline::record(&mut source, tape, &mut signals).await;

@@ -65,8 +65,11 @@ impl Signals {
     ///
     /// # Errors
     /// It is gone.
-    pub async fn begin(&mut self, held: Option<Held>, source: &Live, quiet: bool) -> Result<Option<ExitCode>> {
+    pub async fn begin(&mut self, held: Option<Held>, source: &mut Live, quiet: bool) -> Result<Option<ExitCode>> {
         let Some(held) = held else { return Ok(None) };
+        if held.has_sockets() {
+            source.look_around();
+        }
         let (processes, quit) = (source.processes()?, listen(SignalKind::quit())?);
         tokio::select! {
             biased;

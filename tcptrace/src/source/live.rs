@@ -147,6 +147,11 @@ impl Live {
         self.loaded.processes()
     }
 
+    /// Wait until the snapshot of the start has been taken: what it is to find does not change before.
+    pub fn look_around(&mut self) {
+        self.snapshots.wait();
+    }
+
     /// Until the period has passed or the kernel woke us.
     async fn wait(&mut self) {
         let wakeups = &mut self.wakeups;

@@ -47,6 +47,8 @@ pub(super) struct Snapshots {
 
 struct Running {
     taken: mpsc::Receiver<Taken>,
+    /// Waited for and not merged yet.
+    here: Option<Taken>,
     /// Not the one of the start.
     again: bool,
 }
@@ -91,9 +93,19 @@ impl Snapshots {
         }
     }
 
+    /// Wait for the one that is being taken.
+    pub fn wait(&mut self) {
+        if let Some(running) = self.running.as_mut().filter(|running| running.here.is_none()) {
+            running.here = Some(running.taken.recv().unwrap_or_default());
+        }
+    }
+
     /// The snapshot, once it is there; `wait` for it.
     pub fn poll(&mut self, wait: bool) -> Option<Taken> {
-        let running = self.running.as_ref()?;
+        let running = self.running.as_mut()?;
+        if let Some(taken) = running.here.take() {
+            return Some(taken);
+        }
         let taken =
             if wait { running.taken.recv().map_err(|_| TryRecvError::Disconnected) } else { running.taken.try_recv() };
         match taken {
@@ -159,7 +171,7 @@ fn spawn(iterators: Arc<Iterators>, netns: Vec<u32>, which: Which) -> Result<Run
             drop(send.send(taken));
         })
         .map_err(|e| Error::load("starting the snapshot", e))?;
-    Ok(Running { taken, again: which != Which::Start })
+    Ok(Running { taken, here: None, again: which != Which::Start })
 }
 
 /// Both in one order of time. Only in snapshots, so a sort of references will do.

@@ -18,17 +18,19 @@ enum Key {
     Inode(u64),
 }
 
-/// Who has a socket open: the process that started first, and whether there are others.
+/// Who has a socket open: one of the processes that the trace is about, of these the one that started first, and whether there are
+/// others.
 struct Holder {
     process: Arc<Process>,
+    followed: bool,
     fd: i32,
     inode: u64,
     shared: bool,
 }
 
 impl Holders {
-    /// A process that has a socket open.
-    pub fn add(&mut self, r: &Owned, processes: &mut Processes) {
+    /// A process that has a socket open; `followed`: the trace is about it.
+    pub fn add(&mut self, r: &Owned, followed: bool, processes: &mut Processes) {
         let Some(process) = processes.intern(&r.owner) else { return };
         let key = match (r.head.sock, r.owner.inode) {
             (0, 0) => return,
@@ -37,12 +39,13 @@ impl Holders {
         };
         let (fd, inode) = (r.owner.fd, r.owner.inode);
         let Some(holder) = self.0.get_mut(&key) else {
-            self.0.insert(key, Holder { process, fd, inode, shared: false });
+            self.0.insert(key, Holder { process, followed, fd, inode, shared: false });
             return;
         };
         holder.shared |= holder.process.pid != process.pid;
-        if (process.started, process.pid) < (holder.process.started, holder.process.pid) {
-            *holder = Holder { process, fd, inode, shared: holder.shared };
+        let before = (!holder.followed, holder.process.started, holder.process.pid);
+        if (!followed, process.started, process.pid) < before {
+            *holder = Holder { process, followed, fd, inode, shared: holder.shared };
         }
     }
 

@@ -22,11 +22,13 @@
 //! | `snapshot` | rows of the start snapshot |
 //! | `resync` | rows of a later snapshot: repair after a loss |
 //! | `holders` | who has which socket open |
+//! | `followed` | the processes that the trace is about |
 //! | `arcs` | which transitions there are |
 //! | `table` | the memory |
 
 mod arcs;
 mod ending;
+mod followed;
 mod half_open;
 mod holders;
 mod lives;
@@ -48,6 +50,7 @@ use crate::{
     decode::Event,
     model::{End, Observer, Residual, Role},
 };
+use followed::Followed;
 use half_open::HalfOpen;
 use lives::Ended;
 use moves::Detail;
@@ -92,6 +95,7 @@ pub struct Stats {
 pub struct Tracker {
     table: Table,
     processes: Processes,
+    followed: Followed,
     listeners: Listeners,
     half_open: HalfOpen,
     requests: Requests,
@@ -122,6 +126,7 @@ impl Tracker {
         Self {
             table: Table::new(),
             processes: Processes::default(),
+            followed: Followed::default(),
             listeners: Listeners::default(),
             half_open: HalfOpen::default(),
             requests: Requests::default(),
@@ -159,8 +164,7 @@ impl Tracker {
             Event::Established(r) => self.transition(&r.head, Detail::Established(r), out),
             Event::Closed(r) => self.transition(&r.head, Detail::Closed(r), out),
             Event::Bound(r) => self.bound(r, out),
-            // Whose sockets are wanted is the filters' business.
-            Event::Forked(_) => {}
+            Event::Forked(r) => self.followed.forked(r.parent, r.child),
             Event::Accepted(r) => self.accepted(r, out),
             Event::Actor(r) => self.actor(r, out),
             Event::Destroyed(head) => self.destroyed(head, out),
@@ -185,6 +189,7 @@ impl Tracker {
             Event::Interval(ts, fact) => self.interval(*ts, fact, out),
             Event::Start(start) => {
                 self.signals = Signals::served(start);
+                self.followed = Followed::of(&start.filters);
                 self.queues.start(start);
             }
             Event::Clock(_) | Event::Loss(..) | Event::End(..) => {}

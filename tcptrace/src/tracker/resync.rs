@@ -66,9 +66,9 @@ impl Tracker {
     }
 
     /// A process that has a socket open: wherever it is, it lives.
-    pub(super) fn resync_holder(&mut self, r: &Owned) {
+    pub(super) fn resync_holder(&mut self, r: &Owned, followed: bool) {
         let resync = self.resync.get_or_insert_default();
-        resync.holders.add(r, &mut self.processes);
+        resync.holders.add(r, followed, &mut self.processes);
         if r.head.sock != 0 && r.head.from != State::Close as u8 {
             resync.named.insert(r.head.sock);
         }

@@ -112,9 +112,10 @@ impl Tracker {
 
     /// A process that has a socket open.
     pub(super) fn holder(&mut self, r: &Owned) {
+        let followed = self.followed.has(r.owner.pid);
         match &mut self.start {
-            Some(start) => start.holders.add(r, &mut self.processes),
-            None => self.resync_holder(r),
+            Some(start) => start.holders.add(r, followed, &mut self.processes),
+            None => self.resync_holder(r, followed),
         }
     }
 
