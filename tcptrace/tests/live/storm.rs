@@ -14,7 +14,7 @@ use std::{
 use serde_json::Value;
 
 use crate::support::{
-    ftrace::Above1,
+    ftrace::{Above1, STATE},
     netns::Netns,
     process::{self, Running},
     setting,
@@ -86,7 +86,7 @@ fn every_connection_of_a_storm_is_whole() {
     let netns = ns.inum().to_string();
     let recording_arg = recording.to_str().expect("UTF-8");
     let mut tracer = start(&["conns", "--json", "--netns", &netns, "--record", recording_arg], &out);
-    let unseen = Above1::watch();
+    let unseen = Above1::watch(&[STATE]);
     storm(&ns, *CONNECTIONS);
     let unseen = unseen.ports();
     let is_unseen =
