@@ -237,12 +237,15 @@ impl<K: Sink> Run<K> {
                     Error::io("apply the recording's filters", std::io::Error::other(reason))
                 })?;
                 self.gate.set_recorded(filter);
-                // What is carried over a cut is older than what was asked for.
-                self.first_ts.get_or_insert(start.cut.map_or(ts, |cut| cut.at));
                 if let Some(cut) = &start.cut {
                     self.cut = true;
-                    self.messages.cut(cut);
+                    // Not where the parts of a trace are read one behind the other.
+                    if self.first_ts.is_none() {
+                        self.messages.cut(cut);
+                    }
                 }
+                // What is carried over a cut is older than what was asked for.
+                self.first_ts.get_or_insert(start.cut.map_or(ts, |cut| cut.at));
                 self.closed = false;
                 self.tracker.event(&Event::Start(start.clone()), &mut self.gate);
                 self.start = Some((ts, start));
