@@ -1,5 +1,6 @@
 //! An hour of a connection storm, as fast as the ring of a flight recorder takes it: resident memory, nanoseconds a connection, its
-//! dump and that dump's replay as one line of JSON. `cargo run --release --example ring_storm [MEGABYTES [SECONDS [RATE]]]`
+//! dump and that dump's replay as one line of JSON. `cargo run --release --example ring_storm [MEGABYTES [SECONDS [RATE [IDLE]]]]`, IDLE
+//! connections being open all the time
 
 #[path = "../tests/support/churn.rs"]
 mod churn;
@@ -43,8 +44,8 @@ fn resident() -> u64 {
 }
 
 fn main() {
-    let argument = |n, default| std::env::args().nth(n).map_or(default, |text| text.parse().expect("a number"));
-    let (megabytes, seconds, rate): (u64, u64, u64) = (argument(1, 64), argument(2, 3600), argument(3, 5000));
+    let argument = |n, default| std::env::args().nth(n).map_or(default, |text| text.parse::<u64>().expect("a number"));
+    let (megabytes, seconds, rate, idle) = (argument(1, 64), argument(2, 3600), argument(3, 5000), argument(4, 0));
     let mut frames = Frames::with_capacity(1 << 20);
     frames.push_fact(fact::kind::START, 1, &fact::Start::default());
     frames.push_fact(fact::kind::CLOCK, 1, &fact::Clock::default());
@@ -55,6 +56,12 @@ fn main() {
     let before = resident();
     let mut ring = Ring::new(Room { bytes: Some(megabytes << 20), ns: None }).expect("memory");
     ring.write(frames.as_bytes()).expect("memory");
+    for n in 0..idle {
+        frames.clear();
+        // Cookies that no other connection has.
+        (0..5).for_each(|step| push(&mut frames, step, (1 << 40) + n, 3 + n));
+        ring.write(frames.as_bytes()).expect("memory");
+    }
     let (mut spent, mut most, mut ts) = (Duration::ZERO, 0, 1_000_000_000);
     let connections = seconds * rate / BATCH * BATCH;
     for batch in 0..connections / BATCH {
@@ -97,8 +104,9 @@ fn main() {
     }
     std::fs::remove_file(&path).expect("our file");
     println!(
-        "{{\"connections\":{connections},\"grown_bytes\":{most},\"ns_per_connection\":{:.0},\"dump_bytes\":{size},\
+        "{{\"connections\":{connections},\"idle\":{idle},\"forgotten\":{},\"grown_bytes\":{most},\"ns_per_connection\":{:.0},\"dump_bytes\":{size},\
          \"dump_stops_ms\":{:.1},\"dump_ms\":{:.1},\"gone_records\":{},\"told\":{},\"gaps\":{}}}",
+        gone.forgotten,
         spent.as_nanos() as f64 / connections as f64,
         stopped.as_secs_f64() * 1e3,
         written.as_secs_f64() * 1e3,

@@ -210,7 +210,6 @@ pub struct Record {
         long,
         value_name = "N",
         value_parser = clap::value_parser!(u32).range(1..),
-        requires = "rotate",
         help_heading = "Files"
     )]
     pub keep: Option<u32>,

@@ -58,6 +58,7 @@ Examples:
   tcptrace record --ring 5m crash.rec                the latest five minutes
   tcptrace record --rotate 100M --keep 10 day.rec    day.rec.0001, day.rec.0002 ...
 Sizes are 512K, 64M, 2G, times 30s, 5m, 1h: M is megabytes, m is minutes.
+--ring 5m takes as much memory as five minutes need; --ring 64M,5m keeps to both.
 With --ring, SIGUSR1 writes what there is to FILE.0001, the next one to FILE.0002, and so on, and the end writes
 FILE. Without, SIGUSR1 says how much was recorded. --rotate begins FILE.0001, and the next number when a file has
 that size or age; numbers go on after the highest that is taken. Each file can be read alone: it begins with what

@@ -351,6 +351,9 @@ fn filter(given: &Filters, records: Option<Records>, follow: bool) -> Result<Fil
 
 fn keeps(file: &Path, ring: Option<Room>, rotate: Option<Room>, keep: Option<u32>) -> Result<Keeps> {
     const SECOND: u64 = 1_000_000_000;
+    if keep.is_some() && rotate.is_none() {
+        return Err(Error::Usage("--keep: says how many of the files of --rotate stay; add --rotate 100M".to_owned()));
+    }
     let (name, room, least) = match (ring, rotate) {
         (Some(room), _) => ("ring", room, SMALLEST),
         (None, Some(room)) => ("rotate", room, 64 << 10),
@@ -546,7 +549,11 @@ mod tests {
                 "tcptrace record --ring 1M --rotate 1M f",
                 "the argument '--ring <SIZE|TIME>' cannot be used with '--rotate <SIZE|TIME>'",
             ),
-            ("tcptrace record --keep 3 f", "the following required arguments were not provided: --rotate <SIZE|TIME>"),
+            ("tcptrace record --keep 3 f", "--keep: says how many of the files of --rotate stay; add --rotate 100M"),
+            (
+                "tcptrace record --ring 64M --keep 3 f",
+                "--keep: says how many of the files of --rotate stay; add --rotate 100M",
+            ),
             (
                 "tcptrace record --rotate 1M --keep 0 f",
                 "invalid value '0' for '--keep <N>': 0 is not in 1..=4294967295",

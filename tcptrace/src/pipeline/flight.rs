@@ -74,7 +74,7 @@ impl Flight {
         let dump = self.ring.dump().map_err(|e| e.of(&name(&self.path)))?;
         let recorded =
             Recorded { records: so_far.records - dump.gone.records, lost: so_far.lost.saturating_sub(dump.gone.lost) };
-        let span_ns = (dump.gone.frames > 0).then(|| dump.span.1 - dump.span.0);
+        let span_ns = dump.span_ns;
         Ok((dump, Kept { recorded, bytes: 0, span_ns, files: 1, name: String::new() }))
     }
 

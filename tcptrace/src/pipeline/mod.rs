@@ -244,16 +244,19 @@ impl<K: Sink> Run<K> {
                     Error::io("apply the recording's filters", std::io::Error::other(reason))
                 })?;
                 self.gate.set_recorded(filter);
+                if let Some(cut) = &start.cut {
+                    self.cut = true;
+                    // Not where the parts of a trace are read one behind the other.
+                    if self.first_ts.is_none() {
+                        self.messages.cut(cut);
+                    }
+                }
                 if ts < self.last_ts {
                     self.elapsed_before += self.last_ts.saturating_sub(self.first_ts.unwrap_or(self.last_ts));
                     (self.first_ts, self.last_ts, self.shown_ts) = (None, ts, ts);
                 }
                 // What is carried over a cut is older than what was asked for.
                 self.first_ts.get_or_insert(start.cut.map_or(ts, |cut| cut.at));
-                if let Some(cut) = &start.cut {
-                    self.cut = true;
-                    self.messages.cut(cut);
-                }
                 self.closed = false;
                 self.tracker.event(&Event::Start(start.clone()), &mut self.gate);
                 self.start = Some((ts, start));

@@ -113,7 +113,7 @@ pub struct Kept {
     pub recorded: Recorded,
     /// Bytes of them.
     pub bytes: u64,
-    /// From the first record that is not there for the sake of later ones to the last, where not everything was kept: nanoseconds.
+    /// Where not everything was kept: nanoseconds that it is everything of.
     pub span_ns: Option<u64>,
     /// How many there are.
     pub files: usize,

@@ -135,6 +135,12 @@ impl Carry {
         self.gone
     }
 
+    /// CLOCK_MONOTONIC nanoseconds: of the last frame that was absorbed.
+    #[must_use]
+    pub fn until(&self) -> u64 {
+        self.ts
+    }
+
     /// Sockets of which something is carried.
     #[must_use]
     pub fn sockets(&self) -> usize {

@@ -60,8 +60,8 @@ pub struct Dump {
     blocks: Vec<Packed>,
     /// What it does not hold.
     pub gone: Gone,
-    /// CLOCK_MONOTONIC nanoseconds of its first frame that is not carried, and of its last.
-    pub span: (u64, u64),
+    /// Nanoseconds that it holds everything of: from what was let go of last to its last frame. None: it holds all.
+    pub span_ns: Option<u64>,
 }
 
 impl Ring {
@@ -160,10 +160,9 @@ impl Ring {
     /// As [`Ring::write`].
     pub fn dump(&mut self) -> Result<Dump, Error> {
         self.flush()?;
-        let first = self.blocks.front().map_or(0, |block| block.header.first_ts.get());
-        let last = self.blocks.back().map_or(0, |block| block.header.last_ts.get());
-        let blocks = self.blocks.iter().cloned().collect();
-        Ok(Dump { start: self.carry.frames(), blocks, gone: self.gone(), span: (first, last.max(first)) })
+        let (gone, blocks) = (self.gone(), self.blocks.iter().cloned().collect());
+        let span_ns = (gone.frames > 0).then(|| self.newest.saturating_sub(self.carry.until()));
+        Ok(Dump { start: self.carry.frames(), blocks, gone, span_ns })
     }
 }
 
