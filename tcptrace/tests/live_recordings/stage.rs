@@ -20,7 +20,7 @@ use zerocopy::FromBytes;
 use crate::{
     support::{
         DEADLINE,
-        ftrace::{Above1, RETRANSMIT, RETRANSMIT_SYNACK, STATE},
+        ftrace::{Above1, STATE},
         netns::Netns,
         process::{self, fork},
         run::parse,
@@ -128,7 +128,7 @@ impl Scene {
         let (name, or, at_once) = (self.name, self.or, self.at_once);
         let dir = tempfile::tempdir().expect("a temporary directory");
         let file = dir.path().join("scene.rec");
-        let unseen = Above1::watch(&[STATE, RETRANSMIT, RETRANSMIT_SYNACK]);
+        let unseen = Above1::watch(&[STATE, "tcp/tcp_retransmit_skb", "tcp/tcp_retransmit_synack"]);
         self.record(&file, client, server);
         without_this_host(&file);
         if std::env::var_os("TCPTRACE_BLESS").is_some() {

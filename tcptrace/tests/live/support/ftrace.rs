@@ -16,10 +16,6 @@ use super::process;
 const ROOT: &str = "/sys/kernel/tracing";
 /// Changes of state.
 pub const STATE: &str = "sock/inet_sock_set_state";
-/// Segments that are sent again.
-pub const RETRANSMIT: &str = "tcp/tcp_retransmit_skb";
-/// SYN-ACKs that are sent again.
-pub const RETRANSMIT_SYNACK: &str = "tcp/tcp_retransmit_synack";
 
 /// A buffer of ftrace's own, removed on drop.
 pub struct Above1 {
