@@ -194,6 +194,14 @@ fn a_ring_by_size_lets_go_of_what_is_over() {
     let records = start["records_before"].as_u64().expect("a number");
     assert!(summary["events"].as_u64() < Some(records + over.len() as u64 * 8), "{start} {summary}");
     drop(open);
+    // To a report, too, what is carried was there before.
+    let report = process::run(tcptrace().args(["report", "--json"]).arg(recorder.path("storm.rec")));
+    let report = parse(&String::from_utf8(report.stdout).expect("UTF-8")).remove(0);
+    assert_eq!(report["recordings"][0]["records_before"], records, "{report}");
+    assert_eq!(report["totals"]["connections"], lines.len(), "{report}");
+    // Both ends of the one that stayed open, and at most what was open in the moment of the cut.
+    let before = report["totals"]["preexisting"].as_u64().expect("a count");
+    assert!((2..10).contains(&before), "{report}");
 }
 
 #[test]

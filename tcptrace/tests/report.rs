@@ -98,7 +98,7 @@ fn in_ascii() {
 #[test]
 fn in_colour_it_says_the_same() {
     let colored = page(Look { color: true, ..look(80) });
-    assert!(colored.contains("\x1b[31m"), "{colored}");
+    assert!(colored.contains("\x1b[1;31m"), "{colored}");
     let mut plain = String::new();
     let mut rest = colored.as_str();
     while let Some((text, code)) = rest.split_once("\x1b[") {

@@ -78,6 +78,8 @@ pub struct Carry {
     coming: Vec<(u64, Box<[u8]>)>,
     gone: Gone,
     forgotten_up_to: u64,
+    /// Of the sockets that were forgotten those that were over, but that a row of the start snapshot may still have told of.
+    forgotten_over: u64,
     /// Of the last frame.
     ts: u64,
     order: u64,
@@ -114,6 +116,7 @@ impl Carry {
             coming: Vec::new(),
             gone: Gone::default(),
             forgotten_up_to: 0,
+            forgotten_over: 0,
             ts: 0,
             order: 0,
             facts: 0,
@@ -244,7 +247,8 @@ impl Carry {
         while self.taken > self.limit
             && let Some((order, cookie)) = self.oldest.pop_front()
         {
-            if self.sockets.get(&cookie).is_some_and(|entry| entry.first <= order) {
+            if let Some(entry) = self.sockets.get(&cookie).filter(|entry| entry.first <= order) {
+                self.forgotten_over += u64::from(entry.over);
                 self.remove(cookie);
                 self.gone.forgotten += 1;
                 self.forgotten_up_to = self.forgotten_up_to.max(cookie);

@@ -81,6 +81,7 @@ impl Carry {
                     self.join(cookie, &holder);
                 }
             }
+            self.gone.forgotten -= std::mem::take(&mut self.forgotten_over).min(self.gone.forgotten);
             return self.leave(|entry| entry.over);
         };
         let (begin, all) = (resync.begin, resync.all);
