@@ -251,6 +251,12 @@ pub(super) fn conclude(c: &Connection, ts: u64, end: Option<End>, errno: u8, cou
         Some(Role::Server) => c.states.entered(State::SynRecv),
         Some(Role::Listener) | None => None,
     };
+    // Of a client that got no further the kernel's own count is of SYNs alone, and has what no record told of.
+    let further = |(state, _)| matches!(state, State::SynRecv | State::Established);
+    let syns = counters
+        .filter(|_| c.role == Some(Role::Client) && opened.is_some() && !c.states.iter().any(further))
+        .map(|counters| counters.retrans);
+    let told = (c.notes.syn_retrans != u16::MAX && c.role != Some(Role::Server)).then_some(c.notes.syn_retrans.into());
     let known = |v: u64| (v != u64::MAX).then_some(v);
     let latest = c.start_ns.saturating_add(c.states.last().map_or(0, |e| e.at));
     Final {
@@ -261,8 +267,7 @@ pub(super) fn conclude(c: &Connection, ts: u64, end: Option<End>, errno: u8, cou
         close_segments: c.notes.segments.filter(|_| end == Some(End::Fin)),
         errno,
         counters,
-        syn_retrans: (c.notes.syn_retrans != u16::MAX && c.role != Some(Role::Server))
-            .then_some(u32::from(c.notes.syn_retrans)),
+        syn_retrans: told.max(syns),
         handshake_ns: opened.zip(established).and_then(|(opened, established)| established.checked_sub(opened)),
         accept_wait_ns: known(c.notes.accept_wait).filter(|_| !c.notes.in_queue),
     }
