@@ -63,9 +63,12 @@ impl<'a> Tshark<'a> {
     /// On these interfaces, each of which a datagram to one of `ends` passes; returns when nothing that comes is missed.
     pub fn start(ns: &'a Netns, interfaces: &[&str], ends: &[IpAddr]) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
-        let mut command = ns.command("tshark");
+        // What tshark captures with; tshark itself first asks for other things to capture, over TCP on the loopback interface, too.
+        let mut command = ns.command("dumpcap");
         // Megabytes for what waits to be written; no more of a packet than its headers.
-        command.args(["-Q", "-n", "-B", "64", "-s", "160", "-f", "tcp or udp"]);
+        command.args(["-q", "-B", "64", "-s", "160", "-f", "tcp or udp"]);
+        // Packets and bytes between the threads of several interfaces and the file: not 1,000, which a slow disk fills.
+        command.args(["-N", "1000000", "-C", "1000000000"]);
         command.args(interfaces.iter().flat_map(|name| ["-i", name]));
         command.arg("-w").arg(dir.path().join("capture.pcapng")).env("HOME", dir.path());
         let running = process::spawn(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()));
@@ -74,7 +77,7 @@ impl<'a> Tshark<'a> {
             let sockets = ns.enter(|| fs::read_to_string("/proc/thread-self/net/packet")).expect("procfs");
             sockets.lines().filter(|line| line.split_whitespace().nth(3) == Some("0003")).count()
         };
-        wait_until("tshark to capture", || captures() >= interfaces.len());
+        wait_until("dumpcap to capture", || captures() >= interfaces.len());
         Self { ns, running, dir, ends: ends.to_vec() }
     }
 
@@ -87,22 +90,23 @@ impl<'a> Tshark<'a> {
         // What was captured before the last marks is in the file when they are.
         for (i, end) in self.ends.iter().enumerate() {
             let mark = format!("the end of this capture, {i}");
-            wait_until("tshark to write what it has", || {
+            wait_until("dumpcap to write what it has", || {
                 self.ns.enter(|| {
                     let any: IpAddr = if end.is_ipv4() { [0; 4].into() } else { [0u8; 16].into() };
                     let socket = UdpSocket::bind((any, 0)).expect("a socket");
                     socket.send_to(mark.as_bytes(), (*end, 9)).expect("a datagram");
                 });
-                let bytes = fs::read(self.file()).expect("tshark's file");
+                let bytes = fs::read(self.file()).expect("dumpcap's file");
                 bytes.windows(mark.len()).any(|window| window == mark.as_bytes())
             });
         }
         self.running.signal(libc::SIGINT);
         let mut said = String::new();
         std::io::Read::read_to_string(&mut self.running.child().stderr.take().expect("piped"), &mut said)
-            .expect("UTF-8 from tshark");
-        assert!(self.running.wait().success(), "tshark: {said}");
-        assert!(!said.contains("dropped"), "tshark: {said}");
+            .expect("UTF-8 from dumpcap");
+        assert!(self.running.wait().success(), "dumpcap: {said}");
+        let counts: Vec<_> = said.lines().filter(|line| line.contains("received/dropped on interface")).collect();
+        assert!(counts.len() == self.ends.len() && counts.iter().all(|line| line.contains("/0 (")), "dumpcap: {said}");
         by_connection(self.segments())
     }
 
