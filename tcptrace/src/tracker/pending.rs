@@ -7,8 +7,9 @@ use tcptrace_common::record::Counters;
 
 use crate::model::End;
 
-/// How long a RST is waited for, nanoseconds. It follows within the same system call or segment.
-pub(super) const WAIT_NS: u64 = 100_000_000;
+/// How long a RST is waited for, nanoseconds. It follows within the same system call or segment, in which a busy host may well
+/// preempt the process for longer than a slice of the scheduler.
+pub(super) const WAIT_NS: u64 = 1_000_000_000;
 
 /// One that waits.
 #[derive(Clone, Copy, Debug)]
