@@ -24,6 +24,7 @@
 
 pub mod cli;
 pub mod decode;
+pub mod detect;
 pub mod error;
 pub mod explain;
 pub mod filter;

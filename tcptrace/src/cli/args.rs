@@ -9,10 +9,10 @@ use super::{
     complete,
     examples::{
         COMPLETIONS_HELP, CONNS_HELP, DOCTOR_HELP, EXPLAIN_HELP, HELP, QUEUES_HELP, RECORD_HELP, REPORT_HELP,
-        TRACE_HELP,
+        TRACE_HELP, WATCH_HELP,
     },
 };
-use crate::{group::Key, kernel::signal::Tier, recording::ring::Room, sink::text::TimeMode};
+use crate::{group::Key, kernel::signal::Tier, model::Severity, recording::ring::Room, sink::text::TimeMode};
 
 /// Traces the kernel's own TCP state machine.
 #[derive(Debug, Parser)]
@@ -40,6 +40,9 @@ pub enum Command {
     /// Every listener: both queues, their peaks, what became of each SYN
     #[command(after_help = QUEUES_HELP)]
     Queues(Queues),
+    /// Trouble only, with evidence and advice: SYN floods, full accept queues, leaks of CLOSE_WAIT ...
+    #[command(after_help = WATCH_HELP)]
+    Watch(Watch),
     /// Write what the kernel says to a file, to be looked at later with --from
     #[command(after_help = RECORD_HELP)]
     Record(Record),
@@ -139,6 +142,43 @@ pub struct Queues {
     pub interval: Duration,
 }
 
+/// `watch`.
+#[derive(Debug, Args)]
+pub struct Watch {
+    #[command(flatten)]
+    pub show: Show,
+    /// Limits of rules, rules on and off, other limits at some ports: see --print-config
+    #[arg(long, value_name = "FILE", help_heading = "Rules")]
+    pub config: Option<PathBuf>,
+    /// Print every rule and limit with its default, as such a file
+    #[arg(long, exclusive = true, help_heading = "Rules")]
+    pub print_config: bool,
+    /// Run CMD with sh for each finding that fires or is resolved, with it as JSON on standard input
+    #[arg(long, value_name = "CMD", help_heading = "Rules")]
+    pub exec: Option<String>,
+    /// End with status 10 if a finding was so bad, or worse
+    #[arg(long, value_enum, value_name = "SEVERITY", help_heading = "Rules")]
+    pub fail_on: Option<FailOn>,
+}
+
+/// `--fail-on`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum FailOn {
+    Info,
+    Warning,
+    Critical,
+}
+
+impl From<FailOn> for Severity {
+    fn from(least: FailOn) -> Self {
+        match least {
+            FailOn::Info => Self::Info,
+            FailOn::Warning => Self::Warning,
+            FailOn::Critical => Self::Critical,
+        }
+    }
+}
+
 /// Single half-open requests.
 #[derive(Debug, Args)]
 pub struct Requests {
@@ -175,7 +215,7 @@ pub struct Show {
     /// End after this time: 500ms, 10s, 2m, 1h
     #[arg(long, value_name = "TIME", value_parser = duration, help_heading = "Source")]
     pub duration: Option<Duration>,
-    /// End after N printed transitions (trace), connections or ladders (conns) or intervals (queues)
+    /// End after N printed transitions (trace), connections or ladders (conns), intervals (queues) or findings (watch)
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), help_heading = "Source")]
     pub count: Option<u64>,
     /// One JSON object a line

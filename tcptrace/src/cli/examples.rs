@@ -49,6 +49,19 @@ Queues:
   WAIT  time in the accept queue: half, 99 %, longest
   ~ concluded, not seen  * was there before the trace began";
 
+pub const WATCH_HELP: &str = "\
+Examples:
+  tcptrace watch                                   trouble as it begins and ends; nothing while all is well
+  tcptrace watch --lport 443 --json                one service, for programs
+  tcptrace watch --print-config > watch.toml       every rule and limit, to be changed
+  tcptrace watch --config watch.toml
+  tcptrace watch --exec 'mail -s tcptrace ops'     each finding as JSON on the command's standard input
+  tcptrace watch --duration 30s --fail-on warning  status 10 if there was trouble: for scripts
+  tcptrace watch --fail-on critical --count 1      ends at the first finding
+  tcptrace watch --from day.rec                    what would have been found
+A recording has what rules need if it was made with --queues.
+`tcptrace explain RULE` says what a rule measures, and what helps.";
+
 pub const RECORD_HELP: &str = "\
 Examples:
   tcptrace record day.rec --duration 10m

@@ -24,18 +24,21 @@ mod args;
 mod command;
 mod complete;
 mod examples;
+mod exec;
 mod man;
 mod report;
 mod run;
 mod stop;
+mod watch;
 
 use args::{Arguments, Command, Filters, Shell};
 use command::CommandLine;
+use watch::Watch;
 
 /// A command line that makes sense.
 #[derive(Debug)]
 pub enum Config {
-    /// `trace`, `conns` and `queues`.
+    /// `trace`, `conns`, `queues` and `watch`.
     Show(Box<Show>),
     /// `record`.
     Record(Box<Record>),
@@ -61,6 +64,8 @@ pub enum Config {
     },
     /// `completions`.
     Completions(Shell),
+    /// `watch --print-config`.
+    PrintConfig,
     /// `docs-events`.
     DocsEvents,
     /// `docs-explain`.
@@ -103,6 +108,8 @@ pub struct Show {
     pub by: Vec<Key>,
     /// Draw connections as ladders.
     pub ladder: bool,
+    /// What `watch` does.
+    pub watch: Option<Watch>,
     /// When to end.
     pub duration: Option<Duration>,
     /// After how many records to end.
@@ -237,6 +244,7 @@ pub fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Option<Config>
             }
             Config::Show(Box::new(show))
         }
+        Command::Watch(w) => watch::config(w)?,
         Command::Record(r) => {
             let filter = filter(&r.filters, None, r.processes.follow)?;
             let command = command_line(r.processes, &filter)?;
@@ -315,6 +323,7 @@ fn show_config(records: Records, s: args::Show) -> Result<Show> {
         requests: false,
         by: Vec::new(),
         ladder: false,
+        watch: None,
         duration: s.duration,
         count: s.count,
         json: s.json,
@@ -340,6 +349,7 @@ fn filter(given: &Filters, records: Option<Records>, follow: bool) -> Result<Fil
         let way_out = match records {
             Some(Records::Transitions) => "`tcptrace conns` has it",
             Some(Records::Queues) => "listeners have no such end",
+            Some(Records::Findings) => "a rule looks at all of them",
             Some(Records::Connections | Records::Report) | None => {
                 "record without it, then `tcptrace conns --from FILE` with it"
             }

@@ -10,8 +10,10 @@ use super::{
     command::{CommandLine, Held},
     complete, man, report,
     stop::Signals,
+    watch::{Watch, Watcher},
 };
 use crate::{
+    detect::{self, Detect},
     error::{Error, Result},
     explain::{self, PAGES, Page},
     filter::{Filter, Sides},
@@ -31,7 +33,7 @@ use crate::{
         Output, Sink,
         json::{ExplainObject, Json, encode::Encoder, events_markdown},
         output::{Reader, Stdout},
-        text::{GroupsText, Headings, Look, QueuesText, Text, TimeMode, bytes, duration, terminal_width},
+        text::{FindingsText, GroupsText, Headings, Look, QueuesText, Text, TimeMode, bytes, duration, terminal_width},
         time::Stamp,
     },
     source::{
@@ -52,6 +54,7 @@ pub fn run(config: Config) -> Result<ExitCode> {
         Config::Doctor { json, tier, color } => doctor(json, tier, color),
         Config::Explain { page, json, look } => explain(page, json, look).map(|()| ExitCode::SUCCESS),
         Config::Completions(shell) => print(&complete::script(shell)).map(|()| ExitCode::SUCCESS),
+        Config::PrintConfig => print(&detect::config::printed()).map(|()| ExitCode::SUCCESS),
         Config::DocsEvents => print(&events_markdown()).map(|()| ExitCode::SUCCESS),
         Config::DocsExplain => {
             print(&explain::markdown(&|name, width| ladder(name, width, PRINTED))).map(|()| ExitCode::SUCCESS)
@@ -90,13 +93,14 @@ async fn show(mut config: Show) -> Result<ExitCode> {
         Some(_) => (None, config.duration.map(|d| u64::try_from(d.as_nanos()).unwrap_or(u64::MAX))),
         None => (config.duration, None),
     };
+    let verdict = config.watch.as_ref().map(Watch::verdict).unwrap_or_default();
     // Before anything is loaded: a signal during it is not lost.
     let mut signals = Signals::new()?;
     if let Some(path) = config.from.take() {
         let mut source = Replay::open(&path)?;
         let quiet = config.quiet;
         show_from(&mut Watched::new(&mut source, !quiet), None, config, limit_ns, &mut signals).await?;
-        return source.check().map(|()| ExitCode::SUCCESS);
+        return source.check().map(|()| verdict.exit_code());
     }
     let held = hold(config.command.take(), &mut config.filter).await?;
     let period = if Stdout::reader() == Reader::Waiting { live::PROMPT } else { live::RELAXED };
@@ -109,6 +113,9 @@ async fn show(mut config: Show) -> Result<ExitCode> {
     let run = show_from(&mut source, tape, config, limit_ns, &mut signals).await;
     // Its programs and rings are of no use any more.
     drop(source);
+    if verdict.fires() {
+        return run.map(|()| verdict.exit_code());
+    }
     signals.exit_code(run).await
 }
 
@@ -124,6 +131,10 @@ async fn show_from<S: Source>(
     let summary = !config.quiet && (S::LIVE || !config.json);
     let messages = Messages::new(summary, config.verbose, config.stats);
     if config.json {
+        if let Some(watch) = &config.watch {
+            let sink = Watcher::new(Json::new(out), watch)?;
+            return trace(source, tape, sink, config, messages, limit_ns, signals).await;
+        }
         return trace(source, tape, Json::new(out), config, messages, limit_ns, signals).await;
     }
     let width = terminal_width();
@@ -146,6 +157,12 @@ async fn show_from<S: Source>(
             return trace(source, tape, sink, config, messages, limit_ns, signals).await;
         }
         Records::Connections | Records::Report => Headings::Connections,
+        Records::Findings => {
+            let sink = FindingsText::new(out, look);
+            let Some(watch) = &config.watch else { return Ok(()) };
+            let sink = Watcher::new(sink, watch)?;
+            return trace(source, tape, sink, config, messages, limit_ns, signals).await;
+        }
         Records::Queues => {
             let sink = QueuesText::new(out, look, repaint && config.count != Some(1));
             return trace(source, tape, sink, config, messages, limit_ns, signals).await;
@@ -168,6 +185,7 @@ async fn trace<S: Source, K: Sink>(
     gate.requests = config.requests;
     gate.groups = (!config.by.is_empty()).then(|| Groups::new(config.by));
     gate.ladders = config.ladder.then(Box::default);
+    gate.detect = config.watch.map(|watch| Box::new(Detect::new(watch.config)));
     pipeline::run(source, tape, gate, messages, limit_ns, signals).await
 }
 

@@ -1,4 +1,4 @@
-//! What a state or a term means, and what to do about it: a name in, a page out. Pure: values of this host are given by the caller,
+//! What a state, a term or a rule means, and what to do about it: a name in, a page out. Pure: values of this host are given by the caller,
 //! who also draws the ladders of the recordings that are shown ([`Draw`]).
 //!
 //! The pages are plain data; `tcptrace explain`, docs/explain.md and tcptrace-explain(7) are drawn from the same ones.
@@ -24,10 +24,10 @@ pub use text::{Look, index, page};
 
 use crate::model::State;
 
-/// Everything about a state or a term. ASCII only, so that every terminal can show it; what does not apply is empty.
+/// Everything about a state, a term or a rule. ASCII only, so that every terminal can show it; what does not apply is empty.
 #[derive(Debug)]
 pub struct Page {
-    /// State or term.
+    /// State, term or rule.
     pub kind: Kind,
     /// As it is shown: `CLOSE_WAIT`, `half-open`.
     pub name: &'static str,
@@ -89,11 +89,13 @@ pub enum Kind {
     State,
     /// A word of the field.
     Term,
+    /// A rule of `watch`.
+    Rule,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 2] = [Self::State, Self::Term];
+    pub const ALL: [Self; 3] = [Self::State, Self::Term, Self::Rule];
 
     /// In JSON and in headings.
     #[must_use]
@@ -101,6 +103,7 @@ impl Kind {
         match self {
             Self::State => "state",
             Self::Term => "term",
+            Self::Rule => "rule",
         }
     }
 
@@ -109,6 +112,7 @@ impl Kind {
         match self {
             Self::State => "States",
             Self::Term => "Terms",
+            Self::Rule => "Rules of watch",
         }
     }
 }

@@ -74,6 +74,7 @@ impl Page {
         match self.kind {
             Kind::State => "Too many",
             Kind::Term => "Trouble",
+            Kind::Rule => "What helps",
         }
     }
 }

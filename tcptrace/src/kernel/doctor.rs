@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::{
     Error,
+    advice::{Advice, advice},
     facts::{CAPABILITIES, Facts, Lockdown, check},
     offsets::Absent,
     signal::{Cost, Signal, Tier},
@@ -55,6 +56,12 @@ impl Report {
             Err(error) => report.failure = Some((error.to_string(), error.exit_status())),
         }
         report
+    }
+
+    /// Settings of this network namespace that should be others.
+    #[must_use]
+    pub fn advice(&self) -> Vec<Advice> {
+        advice(&|name| self.facts.sysctls.iter().find(|s| s.name == name).map(|s| s.value.clone()))
     }
 
     /// The answer.
@@ -146,6 +153,14 @@ impl Report {
         for s in &facts.sysctls {
             page.setting(s.name.rsplit('.').next().unwrap_or(&s.name), &s.value, s.decides);
         }
+        let advice = self.advice();
+        if !advice.is_empty() {
+            page.title("Settings that ask for trouble");
+        }
+        for Advice { setting, value, means, advice, rule } in advice {
+            page.paragraph(2, &format!("{setting} = {value}: {means}"));
+            page.paragraph(4, &format!("{advice} (`tcptrace explain {rule}`)"));
+        }
         page.text
     }
 
@@ -166,6 +181,7 @@ impl Report {
             reasons,
             exit_status,
             facts: &self.facts,
+            advice: self.advice(),
             missing_capabilities: self.facts.capabilities.missing().map(|c| c.name).collect(),
             signals: self.signals.iter().map(Line::from).collect(),
             absent: self.absent.iter().map(|a| Missing { field: &a.field, reason: &a.reason }).collect(),
@@ -185,6 +201,7 @@ struct Object<'a> {
     exit_status: u8,
     #[serde(flatten)]
     facts: &'a Facts,
+    advice: Vec<Advice>,
     missing_capabilities: Vec<&'static str>,
     signals: Vec<Line<'a>>,
     absent: Vec<Missing<'a>>,
@@ -289,6 +306,13 @@ impl Page {
     fn title(&mut self, title: &str) {
         let painted = self.paint("1", title);
         writeln!(self.text, "\n{painted}").expect("a String takes everything");
+    }
+
+    /// Lines of a text.
+    fn paragraph(&mut self, indent: usize, text: &str) {
+        for line in wrap(text, WIDTH - indent) {
+            writeln!(self.text, "{:indent$}{line}", "").expect("a String takes everything");
+        }
     }
 
     /// Name, value and what it decides: on the next line if it does not fit.

@@ -6,6 +6,7 @@
 //! in their [`holes`], which hook serves which [`signal`], the rings ([`ring`]), what existed before ([`snapshot`]), how listeners fare
 //! ([`sampler`]), where processes belong ([`cgroup`], [`containers`]), what was lost ([`audit`]).
 
+pub mod advice;
 pub mod audit;
 mod bpf;
 pub mod btf;

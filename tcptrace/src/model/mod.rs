@@ -5,12 +5,14 @@
 mod address;
 mod cgroup;
 mod connection;
+pub mod finding;
 #[cfg(test)]
 pub(crate) mod fixture;
 pub mod ladder;
 mod payload;
 mod process;
 mod queue;
+mod said;
 mod state;
 mod summary;
 
@@ -21,12 +23,14 @@ pub use connection::{
     CloseSegments, ClosedBy, Connection, End, Entry, Final, Found, Inferred, Mark, Marked, Mini, Patterns, Role,
     Sequence, Timeline, Transition,
 };
+pub use finding::{Finding, Measure, Severity, Status, Subject};
 pub use payload::{Payload, Shape};
 pub use process::{Process, comm_str};
 pub use queue::{
     DROPPED, Depth, Detail, Dropped, Left, LimitedBy, Listening, NetnsCounters, Outcome, Remnant, Request, Residual,
     Waits,
 };
+pub use said::{Piece, Said, count};
 pub use state::State;
 pub use summary::Summary;
 

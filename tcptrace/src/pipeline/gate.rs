@@ -3,6 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 
 use crate::{
+    detect::Detect,
     filter::{Filter, Verdict},
     group::Groups,
     model::{
@@ -23,6 +24,8 @@ pub enum Records {
     Connections,
     /// `queues`: listeners, at the end of each interval.
     Queues,
+    /// `watch`: findings.
+    Findings,
     /// `report`: everything but single transitions.
     Report,
 }
@@ -65,6 +68,8 @@ pub struct Gate<S> {
     pub groups: Option<Groups>,
     /// `--ladder`: connections are drawn when they are over; `report` tells of them, too.
     pub ladders: Option<Box<Ladders>>,
+    /// Looks for trouble.
+    pub detect: Option<Box<Detect>>,
     /// What to tell under `-v`.
     pub notes: Vec<String>,
     limit: Option<u64>,
@@ -112,6 +117,7 @@ impl<S: Sink> Gate<S> {
             requests: false,
             groups: None,
             ladders: None,
+            detect: None,
             notes: Vec::new(),
             limit,
             held: HashMap::new(),
@@ -151,13 +157,28 @@ impl<S: Sink> Gate<S> {
 
     /// Requests and remnants are not printed.
     fn tells_nothing_smaller(&self) -> bool {
-        self.records == Records::Queues || self.groups.is_some() || self.is_done()
+        matches!(self.records, Records::Queues | Records::Findings) || self.groups.is_some() || self.is_done()
     }
 
     /// Connections by what they have in common, as they stand after `elapsed_us`; at the end the `last` time.
     pub fn tell_groups(&mut self, ts: u64, elapsed_us: u64, last: bool) {
         if let Some(groups) = &self.groups {
             self.sink.groups(ts, elapsed_us, groups, last);
+        }
+    }
+
+    /// Look for trouble: time passed, or an interval is over.
+    pub fn check(&mut self, now: u64) {
+        let Some(detect) = &mut self.detect else { return };
+        detect.check(now);
+        while let Some(finding) = detect.findings.pop_front() {
+            if self.records == Records::Findings {
+                if self.limit.is_some_and(|limit| self.counts.printed >= limit) {
+                    return;
+                }
+                self.counts.printed += 1;
+            }
+            self.sink.finding(&finding);
         }
     }
 
@@ -258,11 +279,21 @@ impl<S: Sink> Gate<S> {
     }
 }
 
+/// Do all filters want it? What is not known yet they do not.
+fn wanted(filters: &[Filter], f: impl Fn(&Filter) -> Verdict) -> bool {
+    filters.iter().all(|filter| f(filter) == Verdict::Wanted)
+}
+
 impl<S: Sink> Observer for Gate<S> {
     #[inline]
     fn transition(&mut self, c: &Connection, t: &Transition) {
         if let Some(ladders) = &mut self.ladders {
             ladders.transition(c, t);
+        }
+        if let Some(detect) = &mut self.detect
+            && (self.filters.is_empty() || wanted(&self.filters, |f| f.connection(c)))
+        {
+            detect.transition(c, t);
         }
         if self.filters.is_empty() {
             return self.print_transition(c, t);
@@ -280,9 +311,19 @@ impl<S: Sink> Observer for Gate<S> {
         if let Some(ladders) = &mut self.ladders {
             ladders.mark(c, m);
         }
+        if let Some(detect) = &mut self.detect
+            && wanted(&self.filters, |f| f.connection(c))
+        {
+            detect.mark(c, m);
+        }
     }
 
     fn owner(&mut self, c: &Connection) {
+        if let Some(detect) = &mut self.detect
+            && wanted(&self.filters, |f| f.connection(c))
+        {
+            detect.owner(c);
+        }
         if self.filters.is_empty() {
             return;
         }
@@ -301,6 +342,11 @@ impl<S: Sink> Observer for Gate<S> {
             verdict = Verdict::Unwanted;
         }
         self.settle(c, verdict);
+        if let Some(detect) = &mut self.detect
+            && verdict == Verdict::Wanted
+        {
+            detect.connection(c, f);
+        }
         // A listener is no connection, but may be asked for.
         let listener =
             c.role == Some(Role::Listener) && !self.filters.iter().any(|f| f.roles.contains(&Role::Listener));
@@ -334,6 +380,11 @@ impl<S: Sink> Observer for Gate<S> {
         if verdict == Verdict::Unwanted {
             self.unwanted(c);
         }
+        if let Some(detect) = &mut self.detect
+            && verdict == Verdict::Wanted
+        {
+            detect.socket(c, f);
+        }
         if shown && verdict == Verdict::Wanted && !self.is_done() {
             self.counts.found += 1;
             if self.records == Records::Transitions {
@@ -345,7 +396,13 @@ impl<S: Sink> Observer for Gate<S> {
     fn mini_socket(&mut self, m: &Mini) {
         let role = (m.state == State::NewSynRecv).then_some(Role::Server);
         let shown = self.filters.iter().all(|filter| filter.shows(m.state, m.state));
-        if shown && self.verdict(|filter| filter.mini(&m.tuple, role)) == Verdict::Wanted && !self.is_done() {
+        let wanted = wanted(&self.filters, |filter| filter.mini(&m.tuple, role));
+        if let Some(detect) = &mut self.detect
+            && wanted
+        {
+            detect.mini_socket(m);
+        }
+        if shown && wanted && !self.is_done() {
             self.counts.found += 1;
             if self.records == Records::Transitions {
                 self.sink.mini_socket(m);
@@ -354,6 +411,11 @@ impl<S: Sink> Observer for Gate<S> {
     }
 
     fn request(&mut self, r: &Request) {
+        if let Some(detect) = &mut self.detect
+            && wanted(&self.filters, |f| f.remnant(&r.tuple, Some(Role::Server), r.owner.as_deref()))
+        {
+            detect.request(r);
+        }
         if self.tells_nothing_smaller() || !(self.requests || r.failed()) {
             return;
         }
@@ -365,6 +427,11 @@ impl<S: Sink> Observer for Gate<S> {
     }
 
     fn time_wait(&mut self, r: &Remnant) {
+        if let Some(detect) = &mut self.detect
+            && wanted(&self.filters, |f| f.remnant(&r.tuple, None, r.owner.as_deref()))
+        {
+            detect.time_wait(r);
+        }
         // How its connection ended was forgotten with it.
         if self.tells_nothing_smaller() || self.filters.iter().any(Filter::asks_for_outcome) {
             return;
@@ -378,6 +445,11 @@ impl<S: Sink> Observer for Gate<S> {
 
     fn netns(&mut self, n: &NetnsCounters) {
         let wanted = self.filters.iter().all(|f| f.netns.is_empty() || f.netns.contains(&n.netns));
+        if let Some(detect) = &mut self.detect
+            && wanted
+        {
+            detect.netns(n);
+        }
         if self.records.have_queues() && wanted && !self.is_done() {
             self.sink.netns(n);
         }
@@ -385,12 +457,18 @@ impl<S: Sink> Observer for Gate<S> {
 
     fn listener(&mut self, c: &Connection, l: &Listening) {
         let wanted = self.verdict(|f| f.connection(c)) == Verdict::Wanted;
+        if let Some(detect) = &mut self.detect
+            && wanted
+        {
+            detect.listener(c, l);
+        }
         if self.records.have_queues() && wanted && !self.is_done() {
             self.sink.listener(c, l);
         }
     }
 
     fn interval(&mut self, ts: u64, interval_us: u64) {
+        self.check(ts);
         if self.records.have_queues() && !self.is_done() {
             self.counts.printed += 1;
             self.counts.intervals += 1;

@@ -258,6 +258,9 @@ impl<K: Sink> Run<K> {
                 // What is carried over a cut is older than what was asked for.
                 self.first_ts.get_or_insert(start.cut.map_or(ts, |cut| cut.at));
                 self.closed = false;
+                if let Some(detect) = &mut self.gate.detect {
+                    detect.start(&start);
+                }
                 self.tracker.event(&Event::Start(start.clone()), &mut self.gate);
                 self.start = Some((ts, start));
                 return Ok(());
@@ -275,6 +278,7 @@ impl<K: Sink> Run<K> {
                     self.shown_ts = self.last_ts;
                     self.tell_groups(false);
                 }
+                self.gate.check(ts);
                 if let Some(ladders) = &mut self.gate.ladders {
                     ladders.prune(self.tracker.live(), self.tracker.ids());
                 }
@@ -348,6 +352,7 @@ impl<K: Sink> Run<K> {
     /// Report what is still open.
     fn close(&mut self, ts: u64) {
         if !std::mem::replace(&mut self.closed, true) && !self.skip {
+            self.gate.check(ts);
             self.tracker.finish(ts, &mut self.gate);
             self.gate.draw(ts, true);
             self.gate.sink.ended(ts);

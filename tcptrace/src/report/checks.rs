@@ -5,7 +5,7 @@
 use tcptrace_common::queue::drop;
 
 use super::{Owner, Peer, Place, ProcessTally, Report, Stuck, Tally};
-use crate::model::{End, LimitedBy, comm_str};
+use crate::model::{End, LimitedBy, Piece, Said, comm_str, count};
 
 /// Subjects of one check that are told; the rest is counted.
 const SUBJECTS: usize = 3;
@@ -28,17 +28,6 @@ const RESET_SHARE: u64 = 5;
 /// Connections that waited for accept(): so many, and one in a hundred of them for so long, microseconds.
 const SLOW_ACCEPTS: u64 = 20;
 const SLOW_ACCEPT_US: u64 = 1_000_000;
-
-/// A part of a sentence.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Piece {
-    /// Our own words, numbers and addresses.
-    Text(String),
-    /// From outside, not escaped.
-    Name(Box<[u8]>),
-    /// A duration, microseconds.
-    Us(u64),
-}
 
 /// Something that looks wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -109,44 +98,9 @@ impl Found {
     }
 }
 
-/// A sentence that is being made.
-#[derive(Debug)]
-struct Said(Vec<Piece>);
-
-impl Said {
-    fn new(text: impl Into<String>) -> Self {
-        Self(vec![Piece::Text(text.into())])
-    }
-
-    fn text(mut self, text: impl Into<String>) -> Self {
-        self.0.push(Piece::Text(text.into()));
-        self
-    }
-
-    fn name(mut self, name: &[u8]) -> Self {
-        self.0.push(Piece::Name(name.into()));
-        self
-    }
-
-    fn us(mut self, us: u64) -> Self {
-        self.0.push(Piece::Us(us));
-        self
-    }
-
-    /// ` (nginx[80])`
-    fn owner(self, owner: Option<&Owner>) -> Self {
-        let Some(owner) = owner else { return self };
-        self.text(" (").name(comm_str(&owner.comm)).text(format!("[{}])", owner.pid))
-    }
-
-    /// ` at 10.0.0.1:80 (nginx[80])`
-    fn listener(self, place: &Place, owner: Option<&Owner>) -> Self {
-        self.text(format!(" at {}", shown(place))).owner(owner)
-    }
-}
-
-fn count(n: u64, one: &str, many: &str) -> String {
-    format!("{n} {}", if n == 1 { one } else { many })
+/// ` at 10.0.0.1:80 (nginx[80])`
+fn at(said: Said, place: &Place, owner: Option<&Owner>) -> Said {
+    said.text(format!(" at {}", shown(place))).owner(owner.map(AsRef::as_ref))
 }
 
 fn end(addr: std::net::IpAddr, port: u16) -> String {
@@ -205,7 +159,7 @@ fn accept_queue_full(r: &Report, found: &mut Found) {
         what.extend((syns > 0).then(|| count(syns, "SYN", "SYNs")));
         what.extend((acks > 0).then(|| count(acks, "final ACK", "final ACKs")));
         let said = Said::new(format!("{} dropped: accept queue full", what.join(" and ")));
-        let mut said = said.listener(&place, l.owner.as_ref());
+        let mut said = at(said, &place, l.owner.as_ref());
         if let Some(limit) = l.accept_queue.limit {
             let by = match l.limited_by {
                 Some(LimitedBy::Backlog) => " set by listen()'s backlog",
@@ -238,7 +192,7 @@ fn slow_accept(r: &Report, found: &mut Found) {
         let long: u64 = l.accept_wait.iter().filter(|(us, _)| *us >= SLOW_ACCEPT_US).map(|(_, n)| u64::from(n)).sum();
         if waited >= SLOW_ACCEPTS && long * 100 >= waited {
             let said = Said::new(format!("{long} of {waited} connections waited for accept() for a second or longer"));
-            let said = said.listener(&place, l.owner.as_ref());
+            let said = at(said, &place, l.owner.as_ref());
             found.add(long, said.text(", the longest ").us(l.accept_wait.most().unwrap_or(0)));
         }
     }
@@ -249,7 +203,7 @@ fn syn_queue_full(r: &Report, found: &mut Found) {
         let n = l.dropped(drop::SYN_QUEUE_FULL);
         if n > 0 {
             let said = Said::new(format!("{} dropped: SYN queue full", count(n, "SYN", "SYNs")));
-            found.add(n, said.listener(&place, l.owner.as_ref()));
+            found.add(n, at(said, &place, l.owner.as_ref()));
         }
     }
 }
@@ -259,7 +213,7 @@ fn cookies(r: &Report, found: &mut Found) {
         if let Some(n) = l.cookies_sent.filter(|&n| n > 0) {
             let back = l.cookies_ok.map_or(String::new(), |ok| format!(", {ok} came back"));
             let said = Said::new(format!("{} sent", count(n, "SYN cookie", "SYN cookies")));
-            found.add(n, said.listener(&place, l.owner.as_ref()).text(back));
+            found.add(n, at(said, &place, l.owner.as_ref()).text(back));
         }
     }
 }
@@ -275,7 +229,7 @@ fn half_open(r: &Report, found: &mut Found) {
         };
         if n >= HALF_OPEN && n * HALF_OPEN_SHARE >= all {
             let said = Said::new(format!("{n} half-open requests timed out, {of},"));
-            found.add(n, said.listener(&place, l.owner.as_ref()));
+            found.add(n, at(said, &place, l.owner.as_ref()));
         }
     }
 }

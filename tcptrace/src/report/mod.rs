@@ -21,7 +21,7 @@ mod top;
 
 use std::{collections::BTreeMap, sync::Arc};
 
-pub use checks::{Piece, Wrong};
+pub use checks::Wrong;
 pub use listeners::{Depths, Listener, Peak, Place};
 pub use picks::{Pick, Why};
 pub use series::{Merge, Series};

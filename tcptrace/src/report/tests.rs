@@ -4,7 +4,7 @@ use tcptrace_common::{queue::drop, record::Counters};
 
 use super::*;
 use crate::model::{
-    Depth, LimitedBy, Outcome, Residual, State, Timeline, Waits,
+    Depth, LimitedBy, Outcome, Piece, Residual, State, Timeline, Waits,
     fixture::{self, MS, v4},
     ladder::Moments,
 };

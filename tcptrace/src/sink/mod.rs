@@ -4,7 +4,7 @@ use crate::{
     error::Result,
     frame::fact,
     group::Groups,
-    model::{Observer, ladder::Ladder},
+    model::{Finding, Observer, ladder::Ladder},
 };
 
 pub mod escape;
@@ -34,6 +34,10 @@ pub trait Sink: Observer {
     /// A connection is over, or the run is: `conns --ladder`, in place of [`Observer::connection`].
     #[expect(unused_variables, reason = "no other command asks for ladders")]
     fn ladder(&mut self, ladder: &Ladder) {}
+
+    /// Trouble was found, grew worse or is over.
+    #[expect(unused_variables, reason = "most commands look for none")]
+    fn finding(&mut self, finding: &Finding) {}
 
     /// Nothing more comes of this trace, which ended at `ts`; another one may follow in the same file.
     fn ended(&mut self, _ts: u64) {}

@@ -145,3 +145,20 @@ fn this_host_fits_in_80_columns() {
     let text = Report { facts: Facts::gather(), ..Report::default() }.text(false);
     assert!(text.lines().all(|l| l.chars().count() <= 80), "{text}");
 }
+
+#[test]
+fn settings_that_ask_for_trouble() {
+    let mut report = sound();
+    report.facts.sysctls[0].value = "128".to_owned();
+    let text = report.text(false);
+    let (_, advice) = text.split_once("Settings that ask for trouble\n").expect("a section");
+    insta::assert_snapshot!(advice, @r"
+      net.core.somaxconn = 128: whatever listen() asks for, an accept queue holds
+      129 at most
+        sysctl -w net.core.somaxconn=4096, then restart the servers: listen() reads it
+        (`tcptrace explain backlog-too-small`)
+    ");
+    let json: serde_json::Value = serde_json::from_str(&report.json("", 0)).expect("JSON");
+    assert_eq!(json["advice"][0]["setting"], "net.core.somaxconn");
+    assert!(!sound().text(false).contains("ask for trouble"));
+}

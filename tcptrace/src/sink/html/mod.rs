@@ -17,8 +17,8 @@ mod tests;
 use std::fmt::Write as _;
 
 use super::{
-    page::{Bar, Block, Page, Section, Span, Table, outside},
-    text::{Look, Tone, rate},
+    page::{Bar, Block, Page, Section, Span, Table},
+    text::{Look, Tone, outside, rate},
 };
 use crate::report::Report;
 

@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use super::{
     ExplainObject,
+    findings::FindingObject,
     groups::GroupObject,
     object::{Doc, Kind, Reference},
     objects::{ConnectionObject, LossObject, SocketObject, StartObject, SummaryObject, TransitionObject},
@@ -11,7 +12,7 @@ use super::{
     report::ReportObject,
 };
 
-const OBJECTS: [&Reference; 13] = [
+const OBJECTS: [&Reference; 14] = [
     &StartObject::REFERENCE,
     &SocketObject::REFERENCE,
     &RequestObject::REFERENCE,
@@ -21,6 +22,7 @@ const OBJECTS: [&Reference; 13] = [
     &GroupObject::REFERENCE,
     &NetnsObject::REFERENCE,
     &ListenerObject::REFERENCE,
+    &FindingObject::REFERENCE,
     &LossObject::REFERENCE,
     &SummaryObject::REFERENCE,
     &ReportObject::REFERENCE,

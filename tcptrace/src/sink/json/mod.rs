@@ -8,7 +8,8 @@ use crate::{
     frame::fact,
     group::Groups,
     model::{
-        Connection, Final, Found, Listening, Mini, NetnsCounters, Observer, Remnant, Request, State, Transition,
+        Connection, Final, Finding, Found, Listening, Mini, NetnsCounters, Observer, Remnant, Request, State,
+        Transition,
         ladder::{Ladder, Side, Step},
     },
 };
@@ -16,6 +17,7 @@ use crate::{
 mod docs;
 pub mod encode;
 mod explain;
+mod findings;
 pub mod groups;
 pub mod ladder;
 pub mod object;
@@ -28,6 +30,7 @@ mod tests;
 pub use docs::events_markdown;
 use encode::Encoder;
 pub use explain::ExplainObject;
+pub use findings::finding_line;
 use groups::GroupObject;
 use ladder::Steps;
 use objects::{ConnectionObject, LossObject, SocketObject, StartObject, SummaryObject, TransitionObject};
@@ -133,6 +136,11 @@ impl<W: Write> Sink for Json<W> {
                 self.out.line();
             }
         }
+    }
+
+    fn finding(&mut self, finding: &Finding) {
+        finding_line(finding, &mut self.out.buffer, &mut self.encoder);
+        self.out.line();
     }
 
     fn ladder(&mut self, ladder: &Ladder) {

@@ -13,7 +13,7 @@ use crate::{
     report::{
         Listener, Notable, Part, Peak, Peer, Place, ProcessTally, Report, Stuck, Tally, Top, Totals as Sums, Wrong,
     },
-    sink::page::sentence,
+    sink::text::sentence,
 };
 
 object! {

@@ -7,13 +7,10 @@ pub mod lists;
 
 use std::fmt::Write as _;
 
-use super::{
-    escape,
-    text::{Clock, Look, Tone, bytes, cells, duration},
-};
+use super::text::{Clock, Look, Tone, bytes, cells, duration, outside, sentence};
 use crate::{
     model::{Connection, Process},
-    report::{Moment, Piece, Report},
+    report::{Moment, Report},
 };
 
 /// A part of the page.
@@ -177,25 +174,6 @@ impl<'a> Page<'a> {
             None => format!("{}.{:03} s after boot", at.mono / 1_000_000_000, at.mono / 1_000_000 % 1000),
         }
     }
-}
-
-/// Text from outside, safe for a terminal.
-pub fn outside(text: &[u8]) -> String {
-    let mut out = Vec::new();
-    escape::text(&mut out, text);
-    String::from_utf8_lossy(&out).into_owned()
-}
-
-/// A sentence of a check.
-pub fn sentence(said: &[Piece]) -> String {
-    said.iter().fold(String::new(), |mut text, piece| {
-        match piece {
-            Piece::Text(words) => text.push_str(words),
-            Piece::Name(name) => text.push_str(&outside(name)),
-            Piece::Us(us) => duration(&mut text, us * 1000),
-        }
-        text
-    })
 }
 
 pub fn plain(text: impl Into<String>) -> Span {

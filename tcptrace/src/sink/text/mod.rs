@@ -19,22 +19,26 @@ use crate::{
 
 mod block;
 pub(super) mod cells;
+mod findings;
 mod format;
 mod groups;
 pub(super) mod ladder;
 mod queues;
 mod report;
 mod row;
+pub(super) mod sentence;
 #[cfg(test)]
 mod tests;
 pub(super) mod why;
 
+pub use findings::FindingsText;
 pub use format::{Clock, TimeMode, bytes, duration, rate};
 pub use groups::GroupsText;
 pub use queues::QueuesText;
 pub use report::report;
 pub(super) use row::Tone;
 use row::{Column, Cut, Row};
+pub(super) use sentence::{outside, sentence};
 
 /// How lines look.
 #[derive(Clone, Debug)]

@@ -3,7 +3,7 @@
 use super::{
     Look, Output,
     block::Block as Lines,
-    ladder,
+    ladder, outside,
     row::{Column, Cut, Tone},
 };
 use crate::{
@@ -28,7 +28,7 @@ pub fn report(report: &Report, look: Look) -> Vec<u8> {
     let ascii = look.ascii;
     let sections = page::Page { report, look: &look }.sections();
     let mut lines = Lines::new(Output::new(Vec::new(), Reader::File), look, false);
-    let title = page::outside(report.file.as_bytes());
+    let title = outside(report.file.as_bytes());
     lines.words(0, &[(title, Tone::Bold)]);
     for (i, section) in sections.iter().enumerate() {
         // The file's name is the heading of the first.

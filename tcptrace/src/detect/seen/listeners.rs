@@ -1,0 +1,225 @@
+//! Both queues of each listener over the last intervals, and its SYN rate of old.
+
+use std::{collections::HashMap, ops::AddAssign};
+
+use super::window::Window;
+use crate::model::{Connection, Depth, Dropped, LimitedBy, Listening, Subject};
+use tcptrace_common::queue::drop;
+
+const SECOND: u64 = 1_000_000_000;
+/// Seconds of intervals that are kept.
+const KEPT: u64 = 16;
+/// A listener that is not told of any more is gone.
+const GONE_NS: u64 = 30 * SECOND;
+/// Listeners that are told apart.
+const LISTENERS: usize = 10_000;
+
+/// Counts of intervals. A count is None where an interval does not have it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sums {
+    /// Microseconds of the intervals.
+    pub us: u64,
+    /// SYNs that reached it.
+    pub syns: Option<u64>,
+    /// Requests put into the SYN queue.
+    pub queued: Option<u64>,
+    /// Connections put into the accept queue.
+    pub completed: Option<u64>,
+    /// Taken from it.
+    pub accepted: Option<u64>,
+    /// Cookies sent.
+    pub cookies_sent: Option<u64>,
+    /// Connections made by a returned cookie.
+    pub cookies_ok: Option<u64>,
+    /// By reason, in the order of [`drop`].
+    pub dropped: Dropped,
+    /// SYN-ACKs sent again.
+    pub synack_retrans: Option<u64>,
+    /// Growth of `sk_drops`.
+    pub sk_drops: Option<u64>,
+    /// Half-open requests, most in an interval.
+    pub syn_peak: Option<u32>,
+    /// Connections that waited for accept(), most in an interval.
+    pub accept_peak: Option<u32>,
+    /// Distinct sources, most in an interval.
+    pub sources: Option<u64>,
+    /// The longest wait for accept(), microseconds.
+    pub wait_max: Option<u64>,
+    /// The slowest hundredth of waits, most in an interval, microseconds.
+    pub wait_p99: Option<u64>,
+}
+
+impl Sums {
+    fn of(l: &Listening) -> Self {
+        Self {
+            us: l.interval_us,
+            syns: l.syns,
+            queued: l.queued,
+            completed: l.completed,
+            accepted: l.accepted,
+            cookies_sent: l.cookies_sent,
+            cookies_ok: l.cookies_ok,
+            dropped: l.dropped,
+            synack_retrans: l.synack_retrans,
+            sk_drops: l.sk_drops,
+            syn_peak: l.syn_queue.peak,
+            accept_peak: l.accept_queue.peak,
+            sources: l.sources,
+            wait_max: l.waits.map(|w| w.max),
+            wait_p99: l.waits.map(|w| w.p99),
+        }
+    }
+
+    /// How many of `n` a second.
+    #[must_use]
+    pub fn per_second(&self, n: u64) -> f64 {
+        if self.us == 0 { 0.0 } else { n as f64 * 1e6 / self.us as f64 }
+    }
+
+    /// Drops for this reason, 0 where no hook tells.
+    #[must_use]
+    pub fn dropped(&self, reason: usize) -> u64 {
+        self.dropped[reason].unwrap_or(0)
+    }
+
+    /// SYNs and final ACKs that met a full accept queue.
+    #[must_use]
+    pub fn overflows(&self) -> [u64; 2] {
+        [drop::ACCEPT_QUEUE_FULL_SYN, drop::ACCEPT_QUEUE_FULL_ACK].map(|reason| self.dropped(reason))
+    }
+}
+
+impl AddAssign<&Self> for Sums {
+    fn add_assign(&mut self, other: &Self) {
+        if other.us == 0 {
+            return;
+        }
+        if self.us == 0 {
+            self.clone_from(other);
+            return;
+        }
+        let add = |a: &mut Option<u64>, b: Option<u64>| *a = a.zip(b).map(|(a, b)| a + b);
+        self.us += other.us;
+        add(&mut self.syns, other.syns);
+        add(&mut self.queued, other.queued);
+        add(&mut self.completed, other.completed);
+        add(&mut self.accepted, other.accepted);
+        add(&mut self.cookies_sent, other.cookies_sent);
+        add(&mut self.cookies_ok, other.cookies_ok);
+        self.dropped.iter_mut().zip(other.dropped).for_each(|(a, b)| add(a, b));
+        add(&mut self.synack_retrans, other.synack_retrans);
+        add(&mut self.sk_drops, other.sk_drops);
+        self.syn_peak = self.syn_peak.max(other.syn_peak);
+        self.accept_peak = self.accept_peak.max(other.accept_peak);
+        self.sources = self.sources.max(other.sources);
+        self.wait_max = self.wait_max.max(other.wait_max);
+        self.wait_p99 = self.wait_p99.max(other.wait_p99);
+    }
+}
+
+/// A listener.
+#[derive(Debug)]
+pub struct Listener {
+    /// Its ends and its owner.
+    pub subject: Subject,
+    /// SO_REUSEPORT group.
+    pub group: Option<u64>,
+    /// When it was first told of.
+    pub since: u64,
+    /// The end of its latest interval.
+    pub latest: u64,
+    /// The SYN queue then.
+    pub syn_queue: Depth,
+    /// The accept queue then.
+    pub accept_queue: Depth,
+    /// listen()'s argument.
+    pub backlog: Option<u32>,
+    /// `net.core.somaxconn`.
+    pub somaxconn: Option<u32>,
+    /// Which of them set the limit.
+    pub limited_by: Option<LimitedBy>,
+    /// TCP_DEFER_ACCEPT, SYN-ACK timeouts.
+    pub defer_accept: Option<u32>,
+    /// Every event of it passes a hook.
+    pub exact: bool,
+    /// Connections put into the accept queue since it was first told of.
+    pub completed: u64,
+    /// Taken from it since then; None where no hook tells.
+    pub accepted: Option<u64>,
+    /// When something was last taken from it.
+    pub last_accept: Option<u64>,
+    /// Since when the accept queue has not been empty at an interval's end.
+    pub waiting_since: Option<u64>,
+    /// Its latest seconds.
+    pub recent: Window<Sums>,
+}
+
+impl Listener {
+    fn new(c: &Connection, l: &Listening) -> Self {
+        Self {
+            subject: Subject::listener(c),
+            group: l.group,
+            since: l.ts,
+            latest: l.ts,
+            syn_queue: l.syn_queue,
+            accept_queue: l.accept_queue,
+            backlog: None,
+            somaxconn: None,
+            limited_by: None,
+            defer_accept: None,
+            exact: l.exact,
+            completed: 0,
+            accepted: Some(0),
+            last_accept: None,
+            waiting_since: None,
+            recent: Window::new(SECOND, KEPT),
+        }
+    }
+
+    /// What it came to in the last seconds before `now`.
+    #[must_use]
+    pub fn last(&self, now: u64, seconds: u64) -> Sums {
+        self.recent.sum(now, seconds * SECOND)
+    }
+
+    fn interval(&mut self, c: &Connection, l: &Listening) {
+        self.subject = Subject::listener(c);
+        (self.group, self.latest, self.exact) = (l.group, l.ts, l.exact);
+        (self.syn_queue, self.accept_queue) = (l.syn_queue, l.accept_queue);
+        (self.backlog, self.somaxconn) = (l.backlog.or(self.backlog), l.somaxconn.or(self.somaxconn));
+        (self.limited_by, self.defer_accept) = (l.limited_by.or(self.limited_by), l.defer_accept);
+        self.completed += l.completed.unwrap_or(0);
+        self.accepted = self.accepted.zip(l.accepted).map(|(sum, n)| sum + n);
+        if l.accepted.is_some_and(|n| n > 0) {
+            self.last_accept = Some(l.ts);
+        }
+        match l.accept_queue.len {
+            Some(1..) => _ = self.waiting_since.get_or_insert(l.ts),
+            Some(0) | None => self.waiting_since = None,
+        }
+        *self.recent.at(l.ts) += &Sums::of(l);
+    }
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct Listeners(HashMap<u64, Listener>);
+
+impl Listeners {
+    pub(super) fn interval(&mut self, c: &Connection, l: &Listening) {
+        if self.0.len() < LISTENERS || self.0.contains_key(&c.id) {
+            self.0.entry(c.id).or_insert_with(|| Listener::new(c, l)).interval(c, l);
+        }
+    }
+
+    pub(super) fn advance(&mut self, now: u64) {
+        self.0.retain(|_, listener| listener.latest.saturating_add(GONE_NS) >= now);
+    }
+
+    /// All of them, in the order in which they were first seen.
+    pub fn iter(&self) -> impl Iterator<Item = &Listener> {
+        let mut all: Vec<_> = self.0.iter().collect();
+        all.sort_unstable_by_key(|(id, _)| **id);
+        all.into_iter().map(|(_, listener)| listener)
+    }
+}
