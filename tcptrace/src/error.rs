@@ -8,6 +8,9 @@ pub enum Error {
     /// The command line makes no sense.
     #[error("{0}")]
     Usage(String),
+    /// A configuration makes no sense, or cannot be read.
+    #[error("{0}")]
+    Config(String),
     /// There is no page of that name.
     #[error("there is no state or term `{asked}`{}", listed(.nearest))]
     NoPage {
@@ -108,7 +111,7 @@ impl Error {
             Self::Kernel { status, .. } => *status,
             Self::ClosedPipe => 0,
             Self::Io { .. } | Self::NotARecording { .. } | Self::NewerVersion { .. } | Self::Damaged { .. } => 1,
-            Self::Usage(_) | Self::NoPage { .. } => 2,
+            Self::Usage(_) | Self::Config(_) | Self::NoPage { .. } => 2,
             Self::NotPermitted { .. } => 3,
             Self::KernelUnsupported { .. } | Self::NoCgroups { .. } => 4,
             // As shells have it.
@@ -122,6 +125,7 @@ impl Error {
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             Self::Usage(_) => Some("`tcptrace --help` shows what there is"),
+            Self::Config(_) => Some("`tcptrace watch --print-config` prints one with every rule and limit"),
             Self::NoPage { .. } => Some("`tcptrace explain` lists all"),
             Self::NotPermitted { .. } => Some("run it as root; `tcptrace doctor` shows which capabilities it needs"),
             Self::KernelUnsupported { .. } => Some("`tcptrace doctor` shows what this kernel offers"),

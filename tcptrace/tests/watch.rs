@@ -99,7 +99,7 @@ fn the_exit_status_tells_scripts() {
     // Another port's trouble is not ours.
     assert_eq!(code(&["--fail-on", "info", "--lport", "81"]), Some(0));
     let config = _dir.path().join("off.toml");
-    fs::write(&config, "[accept-overflow]\non = false\n[backlog-too-small]\non = false\n").expect("our directory");
+    fs::write(&config, "[accept-overflow]\non = false\n").expect("our directory");
     assert_eq!(code(&["--fail-on", "info", "--config", config.to_str().expect("UTF-8")]), Some(0));
 }
 
@@ -176,6 +176,6 @@ fn a_configuration_that_makes_no_sense_is_one_line() {
     assert_eq!(out.status.code(), Some(2));
     assert_eq!(
         text(&out.stderr),
-        "tcptrace: --config: cannot read /nonexistent/watch.toml: no such file or directory\n"
+        "tcptrace: --config: cannot read /nonexistent/watch.toml: No such file or directory; `tcptrace watch --print-config` prints one with every rule and limit\n"
     );
 }

@@ -61,7 +61,7 @@ impl Verdict {
 }
 
 /// # Errors
-/// [`Error::Usage`]: the command line or the configuration.
+/// [`Error::Usage`], [`Error::Config`].
 pub(super) fn config(w: args::Watch) -> Result<super::Config> {
     if w.print_config {
         return Ok(super::Config::PrintConfig);
@@ -80,10 +80,11 @@ pub(super) fn config(w: args::Watch) -> Result<super::Config> {
 fn read(path: PathBuf) -> Result<Config> {
     let name = path.display();
     let text = std::fs::read_to_string(&path).map_err(|e| match e.kind() {
-        std::io::ErrorKind::InvalidData => Error::Usage(format!("--config: {name} is not text in UTF-8")),
-        _ => Error::Usage(format!("--config: cannot read {name}: {}", crate::error::reason(&e))),
+        std::io::ErrorKind::InvalidData => Error::Config(format!("--config: {name} is not text in UTF-8")),
+        _ => Error::Config(format!("--config: cannot read {name}: {}", crate::error::reason(&e))),
     })?;
-    Config::parse(&text).map_err(|Wrong { line, column, what }| Error::Usage(format!("{name}:{line}:{column}: {what}")))
+    Config::parse(&text)
+        .map_err(|Wrong { line, column, what }| Error::Config(format!("{name}:{line}:{column}: {what}")))
 }
 
 /// Hands findings on to a sink and to a command, and remembers the worst. No other record comes here.

@@ -310,9 +310,9 @@ mod tests {
 
     #[test]
     fn what_makes_no_sense_has_a_place() {
-        let (line, column, what) = wrong("# mine\n[syn-flod]\non = true\n");
+        let (line, column, what) = wrong("# mine\n[acept-overflow]\non = true\n");
         assert_eq!((line, column), (2, 2));
-        assert!(what.starts_with("there is no rule \"syn-flod\"; there are syn-flood"), "{what}");
+        assert!(what.starts_with("there is no rule \"acept-overflow\"; there are accept-overflow"), "{what}");
         for (text, place, begins) in [
             ("[accept-overflow]\nclients = -3", (2, 11), "clients: -3 is not a number such as 100"),
             ("[accept-overflow]\nfires_after = 5", (2, 15), "fires_after: 5 is not a time such as \"500ms\""),

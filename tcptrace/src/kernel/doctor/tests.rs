@@ -155,8 +155,8 @@ fn settings_that_ask_for_trouble() {
     insta::assert_snapshot!(advice, @r"
       net.core.somaxconn = 128: whatever listen() asks for, an accept queue holds
       129 at most
-        sysctl -w net.core.somaxconn=4096, then restart the servers: listen() reads it
-        (`tcptrace explain backlog-too-small`)
+        sysctl -w net.core.somaxconn=4096, then restart the servers: listen() reads
+        it (`tcptrace explain backlog-too-small`)
     ");
     let json: serde_json::Value = serde_json::from_str(&report.json("", 0)).expect("JSON");
     assert_eq!(json["advice"][0]["setting"], "net.core.somaxconn");
