@@ -12,7 +12,7 @@ pub enum Error {
     #[error("{0}")]
     Config(String),
     /// There is no page of that name.
-    #[error("there is no state or term `{asked}`{}", listed(.nearest))]
+    #[error("there is no state, rule or term `{asked}`{}", listed(.nearest))]
     NoPage {
         /// As given, made safe for a terminal.
         asked: String,

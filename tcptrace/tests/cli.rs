@@ -168,10 +168,10 @@ fn explain_knows_what_was_nearly_right() {
     for (asked, says) in [
         (
             "clos_wait",
-            "tcptrace: there is no state or term `clos_wait` (nearest: CLOSE_WAIT); `tcptrace explain` lists all\n",
+            "tcptrace: there is no state, rule or term `clos_wait` (nearest: CLOSE_WAIT); `tcptrace explain` lists all\n",
         ),
-        ("xyzzyplugh", "tcptrace: there is no state or term `xyzzyplugh`; `tcptrace explain` lists all\n"),
-        ("\x1b[31m", "tcptrace: there is no state or term `\\x1b[31m`; `tcptrace explain` lists all\n"),
+        ("xyzzyplugh", "tcptrace: there is no state, rule or term `xyzzyplugh`; `tcptrace explain` lists all\n"),
+        ("\x1b[31m", "tcptrace: there is no state, rule or term `\\x1b[31m`; `tcptrace explain` lists all\n"),
     ] {
         let out = output(&["explain", asked]);
         assert_eq!((out.status.code(), text(&out.stdout), text(&out.stderr)), (Some(2), "", says));

@@ -52,7 +52,7 @@ pub enum Command {
     /// What this kernel offers, what is degraded, what to change
     #[command(after_help = DOCTOR_HELP)]
     Doctor(Doctor),
-    /// What a TCP state or a term means, and what to do about it
+    /// What a TCP state, a term or a finding means, and what to do about it
     #[command(after_help = EXPLAIN_HELP)]
     Explain(Explain),
     /// Print the completions of a shell: commands, options, processes, ports, containers
@@ -323,8 +323,8 @@ pub struct Doctor {
 
 #[derive(Debug, Args)]
 pub struct Explain {
-    /// A state, as Linux or ss names it, or a term
-    #[arg(value_name = "STATE|TERM", add = Complete::new(complete::pages))]
+    /// A state, as Linux or ss names it, a rule of `watch`, or a term
+    #[arg(value_name = "STATE|RULE|TERM", add = Complete::new(complete::pages))]
     pub name: Vec<String>,
     /// One JSON object for each page
     #[arg(long)]

@@ -168,7 +168,7 @@ mod tests {
         }
         assert!(conns.ends_with(" [-- COMMAND ...]"), "{conns}");
         assert!(shown("tcptrace-record").contains("] FILE"), "{}", shown("tcptrace-record"));
-        assert!(shown("tcptrace-explain").ends_with(" [STATE|TERM ...]"), "{}", shown("tcptrace-explain"));
+        assert!(shown("tcptrace-explain").ends_with(" [STATE|RULE|TERM ...]"), "{}", shown("tcptrace-explain"));
         assert_eq!(shown("tcptrace-completions"), "tcptrace completions [-h | --help] bash|zsh|fish");
         assert!(shown("tcptrace").ends_with(" COMMAND [ARGUMENT ...]"), "{}", shown("tcptrace"));
     }

@@ -110,6 +110,10 @@ async fn show(mut config: Show) -> Result<ExitCode> {
     if let Some(code) = signals.begin(held, &mut source, config.quiet).await? {
         return Ok(code);
     }
+    if config.watch.is_some() && !config.quiet {
+        // Nothing is printed while all is well.
+        say("watching; `tcptrace explain` lists the rules, Ctrl-C ends it");
+    }
     let run = show_from(&mut source, tape, config, limit_ns, &mut signals).await;
     // Its programs and rings are of no use any more.
     drop(source);

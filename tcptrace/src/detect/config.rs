@@ -12,7 +12,6 @@ use super::{
     rule::Rule,
     rules::RULES,
 };
-use crate::filter::Filter;
 
 /// All limits, in force.
 #[derive(Clone, Debug)]
@@ -243,17 +242,22 @@ impl Reader<'_> {
                 DeValue::Integer(n) if n.radix() == 10 => n.as_str().to_owned(),
                 _ => String::new(),
             };
-            let mut filter = Filter::default();
-            filter.set("port", &ports).map_err(|_| {
+            at.ports = ports.split(',').map(range).collect::<Option<_>>().ok_or_else(|| {
                 self.wrong(value.span(), "ports: ports and ranges such as \"443,8000-8100\"".to_owned())
             })?;
-            at.ports = filter.ports.either.iter().map(|range| (range.first, range.last)).collect();
         }
         if at.ports.is_empty() {
             return Err(self.wrong(entry.span(), "[[ports]] says which: ports = \"443,8000-8100\"".to_owned()));
         }
         Ok(at)
     }
+}
+
+/// `443`, `8000-8100`.
+fn range(text: &str) -> Option<(u16, u16)> {
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    let (first, last) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
+    (first <= last).then_some((first, last))
 }
 
 /// All names; those that look like what was typed first.

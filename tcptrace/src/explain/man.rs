@@ -15,7 +15,7 @@ pub fn man(draw: Draw) -> String {
     // No date, so that the same source makes the same page: an empty argument has to be written as two quotes.
     roff.control("TH", ["tcptrace-explain", "7", "\"\"", source]);
     roff.control("SH", ["NAME"]);
-    roff.text([roman("tcptrace-explain - what TCP states and terms mean, and what to do about them")]);
+    roff.text([roman("tcptrace-explain - what TCP states, terms and rules mean, and what to do about them")]);
     roff.control("SH", ["DESCRIPTION"]);
     roff.text([
         bold("tcptrace explain"),
@@ -70,6 +70,7 @@ fn write_page(roff: &mut Roff, page: &Page, draw: Draw) {
         roff.control("IP", ["\\(bu", "2"]);
         roff.text([roman(*text)]);
     }
+    list(roff, "Limits (tcptrace watch --config)", page.limits().map(|(limit, text)| (bold(limit), text)));
     list(roff, "Look at it", page.look.iter().map(|&(command, text)| (bold(command), text)));
     let settings = page.sysctls.iter().filter_map(|name| sysctl(name));
     list(roff, "Settings", settings.map(|s| (bold(s.name), s.described())));

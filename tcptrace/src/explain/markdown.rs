@@ -6,11 +6,11 @@ use super::{Arc, Draw, Kind, PAGES, Page, sysctl};
 use crate::wrap::wrap;
 
 const INTRODUCTION: &str = "\
-# States and terms
+# States, terms and rules
 
 <!-- Generated from tcptrace/src/explain by `tcptrace docs-explain`; do not edit. -->
 
-What each TCP state and each word of the field means, and what to do about it. `tcptrace explain` prints the same for one of them, with
+What each TCP state, each word of the field and each rule of `tcptrace watch` means, and what to do about it. `tcptrace explain` prints the same for one of them, with
 the values of its settings on the host that it runs on: `tcptrace explain CLOSE_WAIT`, `tcptrace explain half-open`. Case, `-`, `_` and
 spaces make no difference, so the names that `ss` prints are understood, too.
 
@@ -61,6 +61,7 @@ fn write_page(out: &mut String, page: &Page, draw: Draw) {
     examples(out, page, draw);
     list(out, "On a healthy host", [page.healthy].iter().filter(|t| !t.is_empty()).map(|&t| t.to_owned()).collect());
     list(out, page.trouble_heading(), page.trouble.iter().map(|&text| text.to_owned()).collect());
+    list(out, "Limits (`tcptrace watch --config`)", page.limits().map(|(l, text)| format!("`{l}`: {text}")).collect());
     list(out, "Look at it", page.look.iter().map(|(command, text)| format!("`{command}`: {text}")).collect());
     list(out, "Settings", settings.collect());
     list(out, "Socket options", page.options.iter().map(|(name, text)| format!("`{name}`: {text}")).collect());

@@ -22,7 +22,10 @@ pub use recordings::{RECORDINGS, recording};
 pub use sysctls::{Sysctl, sysctl};
 pub use text::{Look, index, page};
 
-use crate::model::State;
+use crate::{
+    detect::{config, rules::RULES},
+    model::State,
+};
 
 /// Everything about a state, a term or a rule. ASCII only, so that every terminal can show it; what does not apply is empty.
 #[derive(Debug)]
@@ -225,6 +228,14 @@ pub fn nearest(asked: &str) -> Vec<&'static str> {
 impl Page {
     /// Heading of [`Page::examples`].
     const EXAMPLES: &'static str = "As recorded";
+
+    /// Of a rule: what it depends on, `syns = 100/s`, and what that means.
+    pub fn limits(&self) -> impl Iterator<Item = (String, &'static str)> {
+        let rule = RULES.iter().find(|rule| self.kind == Kind::Rule && rule.name == self.name);
+        rule.into_iter().flat_map(|rule| {
+            config::limits_of(rule).map(|l| (format!("{} = {}", l.name, config::default_text(rule, l)), l.about))
+        })
+    }
 
     fn keys(&self) -> impl Iterator<Item = &'static str> + use<> {
         std::iter::once(self.name).chain(self.aliases.iter().copied())

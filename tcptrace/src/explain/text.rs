@@ -53,6 +53,7 @@ pub fn page(page: &Page, look: Look, value: &dyn Fn(&str) -> Option<String>, dra
         out.title(page.trouble_heading());
         page.trouble.iter().for_each(|text| out.item(text));
     }
+    out.blocks("Limits (`tcptrace watch --config`)", page.limits());
     out.blocks("Look at it", page.look.iter().map(|&(command, text)| (command.to_owned(), text)));
     let settings = page.sysctls.iter().filter_map(|name| {
         let sysctl = sysctl(name)?;

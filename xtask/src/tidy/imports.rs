@@ -15,8 +15,8 @@ const MAY_IMPORT: [(&str, &[&str]); 18] = [
     ("detect", &["decode", "frame", "model", "tracker"]),
     ("group", &["model"]),
     ("report", &["frame", "group", "model"]),
-    // What the pages say, and the kernel's settings that they name.
-    ("explain", &["kernel", "model", "wrap"]),
+    // What the pages say, the kernel's settings that they name, and the limits of rules.
+    ("explain", &["detect", "kernel", "model", "wrap"]),
     (
         "sink",
         &["decode", "detect", "error", "explain", "frame", "group", "model", "progress", "report", "tracker", "wrap"],

@@ -11,10 +11,10 @@ use crate::explain::{Arc, Draw, Page, sysctl};
 const WIDTH: usize = 80;
 
 object! {
-    /// What a state or a term means (`explain`): one object for the page that was asked for, or one for each. Texts are English, ASCII,
+    /// What a state, a term or a rule means (`explain`): one object for the page that was asked for, or one for each. Texts are English, ASCII,
     /// and may change their wording.
     pub struct ExplainObject<'a> = "explain" {
-        /// `state` or `term`.
+        /// `state`, `term` or `rule`.
         kind: Text<'a>,
         /// `CLOSE_WAIT`, `half-open` …
         name: Text<'a>,
@@ -36,6 +36,8 @@ object! {
         healthy: Text<'a>,
         /// What too many of it, or something else, mean, and what to do.
         trouble: Names<'a>,
+        /// Of a rule, what it depends on: `limit` (name and default), `about`.
+        limits: Objects,
         /// Commands that show it: `command`, `shows`.
         look: Objects,
         /// Settings that govern it and that this host has: `name`, `value`, `decides`.
@@ -88,6 +90,9 @@ impl ExplainObject<'_> {
             examples: Objects(examples.collect()),
             healthy: Text(page.healthy.as_bytes()),
             trouble: Names(page.trouble),
+            limits: Objects(
+                page.limits().map(|(limit, about)| vec![("limit", limit), ("about", about.to_owned())]).collect(),
+            ),
             look: pairs(["command", "shows"], page.look),
             sysctls: Objects(sysctls.collect()),
             options: pairs(["name", "decides"], page.options),
