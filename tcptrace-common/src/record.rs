@@ -52,6 +52,9 @@ pub mod kind {
     pub const SEQUENCE: u8 = 20;
     /// A process was forked that is to be traced from now on, or is not any more: [`Forked`](super::Forked).
     pub const FORKED: u8 = 21;
+    /// A process that is followed has a socket that none of them opened, accepted or was started with:
+    /// [`Received`](super::Received).
+    pub const RECEIVED: u8 = 22;
 
     /// A socket that the start snapshot found: [`Socket`](super::Socket).
     pub const SOCKET: u8 = 32;
@@ -412,6 +415,16 @@ pub struct Socket {
     pub syn_queue: u32,
 }
 
+/// [`kind::RECEIVED`]; as [`kind::FOUND`] it has no owner.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Received {
+    /// The socket as it was then, before the transition if one follows at once. `seq` is the number of its last record.
+    pub socket: Socket,
+    /// The process that has it.
+    pub owner: Owner,
+}
+
 /// [`kind::REQUEST`], [`kind::TIME_WAIT`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
@@ -442,8 +455,9 @@ const _: () = {
     assert!(size_of::<Owned>() == 80);
     assert!(size_of::<SynAck>() == 80);
     assert!(size_of::<Socket>() == 208);
+    assert!(size_of::<Received>() == 264);
     assert!(size_of::<MiniSocket>() == 80);
 };
 
 /// Longest record that a ring can hold, bytes.
-pub const MAX_RECORD: usize = size_of::<Socket>();
+pub const MAX_RECORD: usize = size_of::<Received>();

@@ -105,7 +105,8 @@ pub mod program {
     pub const TIME_WAIT: usize = 15;
     pub const NOT_TAKEN: usize = 16;
     pub const FORK: usize = 17;
-    pub const COUNT: usize = 18;
+    pub const RECEIVED: usize = 18;
+    pub const COUNT: usize = 19;
 }
 
 /// Numbers of the second programs in [`CpuStats`].

@@ -45,11 +45,13 @@ pub unsafe fn leader(task: *const u8, o: *mut Owner) {
     }
 }
 
-/// Describe a task other than the current one: name, start, user, cgroup.
+/// Describe a task other than the current one: all but its descriptor and its socket.
 #[inline(always)]
 pub unsafe fn describe(task: *const u8, o: *mut Owner) {
     // SAFETY: a live task; a field that the kernel lacks is left as it was.
     unsafe {
+        (*o).pid = ld(task, off!(task_tgid));
+        (*o).tid = ld(task, off!(task_pid));
         leader(task, o);
         if !off!(task_cred).is_absent() && !off!(cred_uid).is_absent() {
             let cred: *const u8 = ld(task, off!(task_cred));

@@ -3,8 +3,8 @@
 use serde::de::DeserializeOwned;
 use tcptrace_common::queue::{Listen, ListenerSample, ListenerStats, RequestEvent};
 use tcptrace_common::record::{
-    self, Accepted, Bound, Child, Closed, Established, Forked, Head, MiniSocket, Open, Owned, Sequence, Socket, SynAck,
-    TimeWaitEnd,
+    self, Accepted, Bound, Child, Closed, Established, Forked, Head, MiniSocket, Open, Owned, Received, Sequence,
+    Socket, SynAck, TimeWaitEnd,
 };
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
@@ -22,6 +22,7 @@ pub enum Event<'a> {
     Closed(&'a Closed),
     Bound(&'a Bound),
     Forked(&'a Forked),
+    Received(&'a Received),
     Accepted(&'a Accepted),
     Actor(&'a Owned),
     Destroyed(&'a Head),
@@ -87,6 +88,7 @@ pub fn decode(record: &[u8]) -> Result<Event<'_>, Error> {
         record::kind::CLOSED => Event::Closed(cast(record)?),
         record::kind::BOUND => Event::Bound(cast(record)?),
         record::kind::FORKED => Event::Forked(cast(record)?),
+        record::kind::RECEIVED => Event::Received(cast(record)?),
         record::kind::ACCEPTED => Event::Accepted(cast(record)?),
         record::kind::ACTOR => Event::Actor(cast(record)?),
         record::kind::DESTROYED => Event::Destroyed(head),

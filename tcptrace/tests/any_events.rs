@@ -11,7 +11,7 @@ use tcptrace_common::{
     queue::{Listen, ListenerSample, ListenerStats, RequestEvent},
     record::{
         Accepted, Bound, Child, Closed, Counters, Established, Handshake, Head, MiniSocket, Open, Owned, Owner,
-        Sequence, Socket, SynAck, TimeWaitEnd, Tuple,
+        Received, Sequence, Socket, SynAck, TimeWaitEnd, Tuple,
     },
 };
 use zerocopy::FromZeros;
@@ -74,7 +74,7 @@ fn one() -> impl Strategy<Value = Any> {
     let errors = prop_oneof![4 => Just(0u8), 3 => prop::sample::select(vec![103u8, 104, 110]), 1 => any::<u8>()];
     let seq = prop_oneof![3 => 0u16..20, 1 => any::<u16>()];
     let flags = prop_oneof![1 => Just(0u16), 1 => 0u16..2048];
-    (0u8..38, 0u64..4, states, errors, seq, flags, 0u64..1000, 0u16..3, 0u64..3, 0u32..3).prop_map(
+    (0u8..39, 0u64..4, states, errors, seq, flags, 0u64..1000, 0u16..3, 0u64..3, 0u32..3).prop_map(
         |(kind, sock, (from, to), err, seq, flags, ts, port, addr, pid)| Any {
             kind,
             head: Head { ts, sock, kind: 0, from, to, err, seq, flags },
@@ -137,6 +137,10 @@ fn feed(tracker: &mut Tracker, any: &Any, out: &mut Checker) {
             tracker.event(&Event::Netns(head.ts, fact::Netns { netns: 1, counters: vec![] }), out);
             let interval_us = u64::from(any.pid);
             &Event::Interval(head.ts, fact::Interval { interval_us, exact: true, rest: head.seq & 1 == 0 })
+        }
+        38 => {
+            let socket = Socket { head, tuple, handshake, counters, inode: any.addr, ..Socket::default() };
+            &Event::Received(&Received { socket, owner })
         }
         _ => &Event::State(&head),
     };

@@ -49,6 +49,8 @@ mod queues_syn_queue;
 mod queues_time_wait;
 #[path = "live/queues/tun.rs"]
 mod queues_tun;
+#[path = "live/received.rs"]
+mod received;
 #[path = "live/recording.rs"]
 mod recording;
 #[path = "live/refusals.rs"]

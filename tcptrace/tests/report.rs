@@ -315,8 +315,8 @@ fn the_page_is_well_formed_and_has_everything() {
     assert_eq!(printed(&["report", "--html", "-"], &recording()), html);
 }
 
-/// A recording of a process that is called `name`, on a host that is called so, too.
-fn hostile(name: &[u8; 16], dir: &Path) -> PathBuf {
+/// A recording made on a host that is called `name`, of a refused connection of each of the processes.
+fn recorded(name: &[u8; 16], cgroups: &[fact::Cgroup], owners: &[Owner], dir: &Path) -> PathBuf {
     let file = dir.join("hostile.rec");
     let mut frames = Frames::default();
     let host = String::from_utf8_lossy(name).into_owned();
@@ -324,20 +324,86 @@ fn hostile(name: &[u8; 16], dir: &Path) -> PathBuf {
     frames.push_fact(fact::kind::START, 1, &fact::Start { host, degraded, ..fact::Start::default() });
     frames.push_fact(fact::kind::CLOCK, 1, &fact::Clock { offset_ns: 1_795_262_584_000_000_000 });
     frames.push_fact(fact::kind::SNAPSHOT, 2, &fact::Snapshot::default());
-    let head = Head { ts: 1000, sock: 9, kind: kind::OPEN, from: 7, to: 2, seq: 1, ..Head::default() };
-    let tuple = Tuple { raddr: [7; 16], rport: 80, family: 10, netns: 1, ..Tuple::default() };
-    let owner = Owner { pid: 5, tid: 5, comm: *name, ..Owner::default() };
-    frames.push(0, Open { head, tuple, owner }.as_bytes());
-    let closed = tcptrace_common::record::Closed {
-        head: Head { ts: 9000, kind: kind::CLOSED, from: 2, to: 7, err: 111, seq: 2, ..head },
-        ..tcptrace_common::record::Closed::default()
-    };
-    frames.push(0, closed.as_bytes());
+    cgroups.iter().for_each(|cgroup| frames.push_fact(fact::kind::CGROUP, 3, cgroup));
+    for (sock, &owner) in (9..).zip(owners) {
+        let head = Head { ts: 1000, sock, kind: kind::OPEN, from: 7, to: 2, seq: 1, ..Head::default() };
+        let tuple = Tuple { raddr: [7; 16], rport: 80, family: 10, netns: 1, ..Tuple::default() };
+        frames.push(0, Open { head, tuple, owner }.as_bytes());
+        let closed = tcptrace_common::record::Closed {
+            head: Head { ts: 9000, kind: kind::CLOSED, from: 2, to: 7, err: 111, seq: 2, ..head },
+            ..tcptrace_common::record::Closed::default()
+        };
+        frames.push(0, closed.as_bytes());
+    }
     frames.push_fact(fact::kind::END, 1_000_000_000, &fact::End::default());
     let mut writer = Writer::create(&file).expect("our directory");
     writer.write(frames.as_bytes()).expect("room");
     writer.finish(0).expect("room");
     file
+}
+
+/// A recording of a process that is called `name`, in a container and a unit that are called so, too.
+fn hostile(name: &[u8; 16], dir: &Path) -> PathBuf {
+    let text = String::from_utf8_lossy(name).replace('/', "-");
+    let path = format!("/system.slice/{text}.service/docker-{}.scope", "0".repeat(64));
+    let cgroup = fact::Cgroup { id: 3, path, container: Some(text), pod: None };
+    recorded(name, &[cgroup], &[Owner { pid: 5, tid: 5, comm: *name, cgroup: 3, ..Owner::default() }], dir)
+}
+
+#[test]
+fn processes_are_told_with_where_they_are() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let cgroup = |id: u64, path: String, container: Option<&str>| fact::Cgroup {
+        id,
+        path,
+        container: container.map(str::to_owned),
+        pod: None,
+    };
+    let docker = |digit: &str| format!("/system.slice/docker-{}.scope", digit.repeat(64));
+    let cgroups = [
+        cgroup(1, docker("a"), None),
+        cgroup(2, docker("b"), Some("web")),
+        cgroup(3, "/system.slice/backup.service".to_owned(), None),
+    ];
+    let named = |comm: &[u8], pid, cgroup| {
+        let mut owner = Owner { pid, tid: pid, cgroup, ..Owner::default() };
+        owner.comm[..comm.len()].copy_from_slice(comm);
+        owner
+    };
+    let owners = [
+        named(b"python3", 5, 1),
+        named(b"python3", 6, 2),
+        named(b"python3", 6, 2),
+        named(b"rsync", 7, 3),
+        named(b"rsync", 8, 0),
+        named(b"curl", 9, 0),
+    ];
+    let file = recorded(b"a host, nameless", &cgroups, &owners, dir.path());
+    let text = utf8(text::report(&report(&file), look(120)));
+    let table: Vec<_> = text.lines().skip_while(|line| !line.trim_start().starts_with("PROCESS ")).take(4).collect();
+    let starts = [
+        "PROCESS    CONTAINER       UNIT ",
+        "python3 ×2 aaaaaaaaaaaa +1 - ",
+        "rsync ×2   -               backup.service ",
+    ];
+    for (line, start) in table.iter().zip(starts) {
+        assert!(line.trim_start().starts_with(start), "{line:?} in {text}");
+    }
+    assert!(table[3].contains("curl[9]") && !table[3].contains(".service"), "{text}");
+    for width in [40, 60, 80] {
+        let text = utf8(text::report(&report(&file), look(width)));
+        assert!(text.lines().all(|line| line.chars().count() <= width), "{text}");
+    }
+    let json = json(&[], &file);
+    let [python, rsync, curl] = [0, 1, 2].map(|i| &json["processes"][i]);
+    assert_eq!(python["containers"], serde_json::json!(["a".repeat(64), "web"]));
+    assert_eq!(rsync["units"], serde_json::json!(["backup.service"]));
+    assert!(rsync.get("containers").is_none() && curl.get("units").is_none(), "{json}");
+    let html = html::page(&report(&file), &look(80));
+    let document = parsed(&html);
+    let section = document.descendants().find(|n| n.attribute("id") == Some("processes")).expect("a section");
+    let text: String = section.descendants().filter_map(|n| n.text()).collect();
+    assert!(["aaaaaaaaaaaa +1", "backup.service"].iter().all(|name| text.contains(name)), "{text}");
 }
 
 #[test]
@@ -359,7 +425,8 @@ fn names_from_outside_stay_names() {
         assert!(text.iter().any(|text| text.contains(&shown)), "{shown:?} in {text:?}");
         let page = utf8(text::report(&report(&file), look(80)));
         assert!(!page.contains('\x1b') && page.contains("[5]"), "{page}");
-        assert_eq!(json(&[], &file)["processes"][0]["pid"], 5);
+        let process = &json(&[], &file)["processes"][0];
+        assert_eq!((&process["pid"], process["containers"].as_array().map(Vec::len)), (&5.into(), Some(1)));
     }
 }
 

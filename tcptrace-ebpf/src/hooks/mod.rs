@@ -28,6 +28,7 @@ mod destroy;
 mod error;
 mod fork;
 mod listener;
+mod received;
 mod reset;
 mod retransmit;
 mod snapshot;
@@ -90,9 +91,6 @@ pub struct Number {
 }
 
 impl Number {
-    /// Of a record about a socket before all others.
-    pub const FIRST_SIGHT: Self = Self { seq: 0, flags: 0 };
-
     /// Of the next record about the socket that this is kept of; null: nothing is. To be asked for before the ring is asked for room: a
     /// record that finds none leaves a gap.
     #[inline(always)]

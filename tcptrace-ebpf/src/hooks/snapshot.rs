@@ -35,9 +35,31 @@ pub struct IterTcp {
 #[repr(C)]
 pub struct IterTaskFile {
     meta: *const Meta,
-    task: *const u8,
-    fd: u32,
+    pub task: *const u8,
+    pub fd: u32,
     file: *const u8,
+}
+
+impl IterTaskFile {
+    /// The TCP socket that the descriptor is; null: it is none, or the run is over.
+    #[inline(always)]
+    pub unsafe fn tcp_socket(&self) -> *const u8 {
+        // SAFETY: the iterator's context.
+        unsafe {
+            if self.task.is_null() || self.file.is_null() {
+                return core::ptr::null();
+            }
+            let socket: *const u8 = h::bpf_sock_from_file(self.file.cast_mut().cast()).cast_const().cast();
+            if socket.is_null() {
+                return core::ptr::null();
+            }
+            let sk: *const u8 = ld(socket, off!(socket_sk));
+            if sk.is_null() || !sock::is_tcp(sk) {
+                return core::ptr::null();
+            }
+            sk
+        }
+    }
 }
 
 #[inline(always)]
@@ -130,16 +152,9 @@ unsafe fn full(meta: *const Meta, sk: *const u8, tp: *const u8, uid: u32) {
 pub unsafe fn iter_task_file(ctx: *const IterTaskFile) -> i32 {
     // SAFETY: the iterator's context.
     unsafe {
-        let (meta, task, fd, file) = ((*ctx).meta, (*ctx).task, (*ctx).fd, (*ctx).file);
-        if task.is_null() || file.is_null() {
-            return 0;
-        }
-        let socket: *const u8 = h::bpf_sock_from_file(file.cast_mut().cast()).cast_const().cast();
-        if socket.is_null() {
-            return 0;
-        }
-        let sk: *const u8 = ld(socket, off!(socket_sk));
-        if sk.is_null() || !sock::is_tcp(sk) {
+        let (meta, task, fd) = ((*ctx).meta, (*ctx).task, (*ctx).fd);
+        let sk = (*ctx).tcp_socket();
+        if sk.is_null() {
             return 0;
         }
         let mut r = Owned::default();
@@ -149,8 +164,6 @@ pub unsafe fn iter_task_file(ctx: *const IterTaskFile) -> i32 {
         let state = sock::state(sk);
         r.head.from = state;
         r.head.to = state;
-        r.owner.pid = ld(task, off!(task_tgid));
-        r.owner.tid = ld(task, off!(task_pid));
         r.owner.fd = fd as i32;
         r.owner.inode = sock::inode(sk);
         task::describe(task, &raw mut r.owner);

@@ -4,7 +4,7 @@ use aya_ebpf::{EbpfContext as _, macros::btf_tracepoint, programs::BtfTracePoint
 use aya_log_ebpf::warn;
 use tcptrace_common::{
     pair::Token,
-    record::{Child, Closed, Established, Open, Owned, Sequence, Socket, flag, kind},
+    record::{Child, Closed, Established, Open, Owned, Owner, Received, Sequence, flag, kind},
     settings::{PerSocket, program::INET_SOCK_SET_STATE as PROGRAM, second},
     state as tcp,
 };
@@ -133,7 +133,7 @@ fn handle(t: &Transition) {
         return;
     }
     let Some(told) = remember(&live, t, kept) else { return };
-    first_sight(&live, t, told.before, lport);
+    first_sight(&live, t, &told, lport);
     actor(&live, t, told.owner);
     // Not before: a row of a snapshot that is read meanwhile has the number of the last record.
     let number = Number::next(per_socket::find(sk, live.cookie));
@@ -218,6 +218,8 @@ struct Told {
     before: u16,
     /// Thread group; 0: not known.
     owner: u32,
+    /// That is a process that is followed, which was given the socket by one that is not; nothing was told of it so far.
+    received: bool,
     /// [`flag`] bits.
     extra: u16,
 }
@@ -227,34 +229,50 @@ struct Told {
 #[inline(always)]
 fn remember(live: &Live, t: &Transition, kept: *mut PerSocket) -> Option<Told> {
     if kept.is_null() {
-        return Some(Told { before: u16::MAX, owner: 0, extra: 0 });
+        return Some(Told { before: u16::MAX, owner: 0, received: false, extra: 0 });
     }
     // SAFETY: a map entry or socket storage.
     unsafe {
         (*kept).to = t.to();
-        let owner = (*kept).owner;
-        if FILTER.load().pids != 0 && owner != 0 && PIDS.get(owner).is_none() {
-            return None;
+        let mut owner = (*kept).owner;
+        let mut received = false;
+        if FILTER.load().pids != 0 && (owner == 0 || PIDS.get(owner).is_none()) {
+            let tgid = task::current_tgid();
+            received = by_holder(live, t) && PIDS.get(tgid).is_some();
+            if received {
+                (*kept).owner = tgid;
+                owner = tgid;
+            } else if owner != 0 {
+                return None;
+            }
         }
         let extra = closing(live.tp, t, kept);
         let before = (*kept).seq;
-        Some(Told { before, owner, extra })
+        Some(Told { before, owner, received, extra })
     }
 }
 
-/// A socket whose life had begun before the trace: say all that is known of it. What a handshake settles is told at its end
-/// anyway.
+/// A socket whose life had begun before the trace, or before it belonged to it: say all that is known of it. What a handshake settles is
+/// told at its end anyway.
 #[inline(always)]
-fn first_sight(live: &Live, t: &Transition, before: u16, lport: u16) {
-    if before != 0 || t.to() == tcp::ESTABLISHED || t.from() == tcp::SYN_RECV {
+fn first_sight(live: &Live, t: &Transition, told: &Told, lport: u16) {
+    let from = t.from();
+    if !told.received && (told.before != 0 || t.to() == tcp::ESTABLISHED || from == tcp::SYN_RECV) {
         return;
     }
-    let from = t.from();
-    // SAFETY: the slot is a `Socket`; the tracepoint fires after the state was changed, the record is about the one before.
-    emit::record::<Socket>(PROGRAM, |r| unsafe {
-        live.head(&raw mut (*r).head, Number::FIRST_SIGHT, kind::FOUND, from, from, 0);
-        sock::describe(live.sk, live.tp, lport, from, r);
-        (*r).uid = ld_or(live.sk, off!(sk_uid), 0);
+    let kind = if told.received { kind::RECEIVED } else { kind::FOUND };
+    // SAFETY: the slot is a `Received`; the tracepoint fires after the state was changed, the record is about the one before.
+    emit::record::<Received>(PROGRAM, |r| unsafe {
+        let socket = &raw mut (*r).socket;
+        live.head(&raw mut (*socket).head, Number { seq: told.before, flags: 0 }, kind, from, from, 0);
+        sock::describe(live.sk, live.tp, lport, from, socket);
+        (*socket).uid = ld_or(live.sk, off!(sk_uid), 0);
+        let owner = &raw mut (*r).owner;
+        if told.received {
+            task::current(owner, -1, (*socket).inode);
+        } else {
+            *owner = Owner { pid: 0, tid: 0, uid: 0, fd: -1, comm: [0; 16], cgroup: 0, inode: 0, started: 0 };
+        }
     });
 }
 
@@ -317,13 +335,8 @@ unsafe fn closing(tp: *const u8, t: &Transition, kept: *mut PerSocket) -> u16 {
 /// that has nothing to do with it. All other transitions may run in softirq on top of any process.
 #[inline(always)]
 fn actor(live: &Live, t: &Transition, owner: u32) {
-    let by_process = match t.to() {
-        tcp::FIN_WAIT1 | tcp::LAST_ACK => true,
-        tcp::CLOSE => by_process(sock::err(live.sk), t.from()),
-        _ => false,
-    };
     let tgid = task::current_tgid();
-    if !by_process || owner == tgid {
+    if !by_process(sock::err(live.sk), t) || owner == tgid {
         return;
     }
     // Hardly ever: it is looked up once more.
@@ -347,12 +360,23 @@ fn actor(live: &Live, t: &Transition, owner: u32) {
     });
 }
 
-/// →CLOSE by a system call: killed by an administrator (ECONNABORTED), or without an error from a state that the peer cannot
-/// end without one.
+/// Is it made by a system call? →CLOSE is: killed by an administrator (ECONNABORTED), or without an error from a state that the peer
+/// cannot end without one.
 #[inline(always)]
-fn by_process(err: u8, from: u8) -> bool {
-    if err == ECONNABORTED {
-        return true;
+fn by_process(err: u8, t: &Transition) -> bool {
+    let (from, to) = (t.from(), t.to());
+    match to {
+        tcp::FIN_WAIT1 | tcp::LAST_ACK => true,
+        tcp::CLOSE if err == ECONNABORTED => true,
+        tcp::CLOSE => err == 0 && matches!(from, tcp::SYN_SENT | tcp::ESTABLISHED | tcp::CLOSE_WAIT | tcp::LISTEN),
+        _ => false,
     }
-    err == 0 && matches!(from, tcp::SYN_SENT | tcp::ESTABLISHED | tcp::CLOSE_WAIT | tcp::LISTEN)
+}
+
+/// Is it made by a system call of a process that has the socket? `ss -K` has not, nor has who closes a listener those in its accept queue.
+#[inline(always)]
+fn by_holder(live: &Live, t: &Transition) -> bool {
+    let err = sock::err(live.sk);
+    // SAFETY: a full socket.
+    err != ECONNABORTED && by_process(err, t) && unsafe { ld::<u64>(live.tp, off!(socket)) } != 0
 }

@@ -276,14 +276,28 @@ pub(super) fn run_statistics() -> io::Result<OwnedFd> {
     descriptor(ENABLE_STATS, &mut EnableStats { kind: 0 })
 }
 
-/// Attach an iterator's program, to a map if it walks through one. aya gives an iterator's link away only together with its file, but
-/// one link serves every namespace.
-pub(super) fn link_iterator(program: impl AsFd, map: Option<&OwnedFd>) -> io::Result<OwnedFd> {
-    // `union bpf_iter_link_info`.
-    let info: [u32; 4] = [map.map_or(0, |map| map.as_raw_fd() as u32), 0, 0, 0];
+/// What an iterator goes through.
+#[derive(Clone, Copy)]
+pub(super) enum Walk<'a> {
+    /// All that there is.
+    All,
+    /// The entries of a map.
+    Map(&'a OwnedFd),
+    /// What a process (thread group) has. Kernels before 6.1 refuse it.
+    Process(u32),
+}
+
+/// Attach an iterator's program. aya gives an iterator's link away only together with its file, but one link serves every namespace.
+pub(super) fn link_iterator(program: impl AsFd, walk: Walk<'_>) -> io::Result<OwnedFd> {
+    // `union bpf_iter_link_info`: `map.map_fd`, or `task` with `tid` and `pid`.
+    let info: [u32; 4] = match walk {
+        Walk::All => [0; 4],
+        Walk::Map(map) => [map.as_raw_fd() as u32, 0, 0, 0],
+        Walk::Process(pid) => [0, pid, 0, 0],
+    };
     let mut attr =
         LinkCreate { program_fd: program.as_fd().as_raw_fd() as u32, attach_type: TRACE_ITER, ..LinkCreate::default() };
-    if map.is_some() {
+    if !matches!(walk, Walk::All) {
         attr.iter_info = (&raw const info) as u64;
         attr.iter_info_len = size_of_val(&info) as u32;
     }

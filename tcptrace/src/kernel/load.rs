@@ -19,12 +19,15 @@ use tcptrace_common::{
 };
 
 use super::{
-    Error, bpf,
+    Error,
+    bpf::{self, Walk},
     btf::Btf as Types,
     containers::PATIENCE,
     facts::{Facts, Lockdown},
     objects::{self, Globals, Object, Objects, Opener, Values},
     offsets::{self, Absent, Resolved},
+    processes::Processes,
+    received::Received,
     ring::Ring,
     sampler::Sampler,
     signal::{Attacher, Links, Signal, Tier},
@@ -122,6 +125,8 @@ pub struct Loaded {
     pub(super) objects: Objects,
     /// For the start snapshot and those after losses.
     pub iterators: Option<Iterators>,
+    /// Looks for sockets that processes which are followed were given; None: none are.
+    pub received: Option<Received>,
     /// Which hook serves which signal.
     pub signals: Vec<Signal>,
     /// Reads listeners and the kernel's counters; None: nothing is known about queues.
@@ -217,19 +222,24 @@ pub fn load(resolved: &Resolved, types: Types, settings: &Settings) -> Result<(L
     let log = settings.verbose.then(|| EbpfLogger::init_with_logger(core, Printer)).transpose();
     let log = log.map_err(|e| Error::load("opening the kernel programs' log", e))?;
     let iterators = Some(Iterators::new(core, &btf)?);
+    let received = match f.pids.is_empty() || settings.queues == Queues::Only {
+        true => None,
+        false => Some(snapshot::load(core, &btf, "iter_received", snapshot::TASK_FILE)?),
+    };
     let sampler = match about_queues {
         true => {
-            let mark = snapshot::link(core, &btf, "iter_mark_listeners", snapshot::TCP, None)?;
-            let read = snapshot::link(core, &btf, "iter_listeners", snapshot::SOCKET_STORAGE, Some(&listening))?;
+            let mark = snapshot::link(core, &btf, "iter_mark_listeners", snapshot::TCP, Walk::All)?;
+            let read = snapshot::link(core, &btf, "iter_listeners", snapshot::SOCKET_STORAGE, Walk::Map(&listening))?;
             Some(Sampler::new(mark, read, &objects, settings, &signals, exact)?)
         }
         false => None,
     };
     let stats = objects.get_mut(Object::Core)?.take_map("STATS").ok_or_else(|| Error::missing("STATS"))?;
     let stats = PerCpuArray::try_from(stats).map_err(|e| Error::load("opening the loss counters", e))?;
+    let received = received.map(|program| Ok(Received::new(program, Processes::of(&objects)?))).transpose()?;
     // Not to be kept for the whole run.
     drop(opener);
-    Ok((Loaded { links, objects, iterators, signals, sampler, log, stats }, rings))
+    Ok((Loaded { links, objects, iterators, received, signals, sampler, log, stats }, rings))
 }
 
 /// All but what depends on the outcome of attaching.

@@ -3,8 +3,8 @@
 //! What it offers: its type information ([`btf`]), where in it the fields lie that the programs read ([`offsets`]), what else is
 //! so on this host ([`facts`]), whether functions take the arguments that we expect ([`prototypes`]), and what to make of it
 //! ([`doctor`]). What we put in and take out: the programs ([`load`]) and the [`objects`] that hold them, with this kernel's offsets
-//! in their [`holes`], which hook serves which [`signal`], the rings ([`ring`]), what existed before ([`snapshot`]), how listeners fare
-//! ([`sampler`]), where processes belong ([`cgroup`], [`containers`]), what was lost ([`audit`]).
+//! in their [`holes`], which hook serves which [`signal`], the rings ([`ring`]), what existed before ([`snapshot`]), what processes that are
+//! followed were given ([`received`]), how listeners fare ([`sampler`]), where processes belong ([`cgroup`], [`containers`]), what was lost ([`audit`]).
 
 pub mod advice;
 pub mod audit;
@@ -24,6 +24,7 @@ pub mod objects;
 pub mod offsets;
 pub mod processes;
 pub mod prototypes;
+pub mod received;
 pub mod ring;
 pub mod sampler;
 pub mod signal;

@@ -1,10 +1,10 @@
-//! The processes that a trace follows: the kernel programs' list of them in, how many still run out.
+//! The processes that a trace follows: the kernel programs' list of them in, which of them still run out.
 
 use std::fs;
 
 use aya::maps::{HashMap, Map, MapData};
 
-use super::{Error, load::Loaded};
+use super::{Error, load::Loaded, objects::Objects};
 
 /// See the module.
 pub struct Processes(HashMap<MapData, u32, u8>);
@@ -15,18 +15,27 @@ impl Loaded {
     /// # Errors
     /// [`Error::Load`].
     pub fn processes(&self) -> Result<Processes, Error> {
-        let failed = |e| Error::load("opening the list of processes", e);
-        let map = MapData::from_fd(self.objects.map_fd("PIDS")?).map_err(failed)?;
-        Ok(Processes(HashMap::try_from(Map::HashMap(map)).map_err(failed)?))
+        Processes::of(&self.objects)
     }
 }
 
 impl Processes {
+    pub(super) fn of(objects: &Objects) -> Result<Self, Error> {
+        let failed = |e| Error::load("opening the list of processes", e);
+        let map = MapData::from_fd(objects.map_fd("PIDS")?).map_err(failed)?;
+        Ok(Self(HashMap::try_from(Map::HashMap(map)).map_err(failed)?))
+    }
+
+    /// All that were listed, those that have ended included.
+    pub(super) fn listed(&self) -> impl Iterator<Item = u32> {
+        // A number that is removed meanwhile belongs to nobody.
+        self.0.keys().flatten()
+    }
+
     /// How many have not ended.
     #[must_use]
     pub fn running(&self) -> usize {
-        // A number that is removed meanwhile belongs to nobody.
-        self.0.keys().flatten().filter(|&pid| runs(pid)).count()
+        self.listed().filter(|&pid| runs(pid)).count()
     }
 }
 

@@ -18,7 +18,10 @@ use aya::{Btf, Ebpf, programs::Iter};
 use tcptrace_common::record::{Head, MiniSocket, Owned, Socket, kind};
 use zerocopy::FromBytes as _;
 
-use super::{Error, bpf};
+use super::{
+    Error,
+    bpf::{self, Walk},
+};
 use crate::frame::{Frames, fact};
 
 /// The iterators, loaded and ready to run in any thread.
@@ -56,7 +59,7 @@ impl Taken {
 /// What the kernel calls the iterators in use.
 pub(super) const TARGETS: [&str; 3] = [TCP, TASK_FILE, SOCKET_STORAGE];
 pub(super) const TCP: &str = "tcp";
-const TASK_FILE: &str = "task_file";
+pub(super) const TASK_FILE: &str = "task_file";
 pub(super) const SOCKET_STORAGE: &str = "bpf_sk_storage_map";
 
 /// Two readings of the kernel's tick counter this far apart tell its rate among 100, 250, 300 and 1000.
@@ -69,8 +72,8 @@ impl Iterators {
     /// [`Error::Load`] when the kernel refuses one.
     pub(super) fn new(ebpf: &mut Ebpf, btf: &Btf) -> Result<Self, Error> {
         Ok(Self {
-            tcp: link(ebpf, btf, "iter_tcp", TCP, None)?,
-            task_file: link(ebpf, btf, "iter_task_file", TASK_FILE, None)?,
+            tcp: link(ebpf, btf, "iter_tcp", TCP, Walk::All)?,
+            task_file: link(ebpf, btf, "iter_task_file", TASK_FILE, Walk::All)?,
         })
     }
 
@@ -140,14 +143,20 @@ impl Iterators {
     }
 }
 
-/// Load an iterator, of `map` if it is one of a map's entries, and keep its link open past the objects of aya.
+/// Load an iterator and attach it; its link stays open past the objects of aya.
 pub(super) fn link(
     ebpf: &mut Ebpf,
     btf: &Btf,
     program: &'static str,
     target: &str,
-    map: Option<&OwnedFd>,
+    walk: Walk<'_>,
 ) -> Result<OwnedFd, Error> {
+    let program = load(ebpf, btf, program, target)?;
+    bpf::link_iterator(program, walk).map_err(|e| Error::load("attaching an iterator", e))
+}
+
+/// Load an iterator.
+pub(super) fn load(ebpf: &mut Ebpf, btf: &Btf, program: &'static str, target: &str) -> Result<OwnedFd, Error> {
     let iter: &mut Iter = ebpf
         .program_mut(program)
         .ok_or_else(|| Error::missing(program))?
@@ -156,11 +165,11 @@ pub(super) fn link(
     let failed = |e| Error::load("loading an iterator", e);
     iter.load(target, btf).map_err(failed)?;
     let program = iter.fd().map_err(failed)?;
-    bpf::link_iterator(program.as_fd(), map).map_err(|e| Error::load("attaching an iterator", e))
+    program.as_fd().try_clone_to_owned().map_err(|e| Error::load("keeping an iterator", e))
 }
 
 /// Run an iterator once.
-fn read(link: &OwnedFd) -> io::Result<Vec<u8>> {
+pub(super) fn read(link: &OwnedFd) -> io::Result<Vec<u8>> {
     let mut file = bpf::run_iterator(link)?;
     let mut bytes = Vec::new();
     file.read_to_end(&mut bytes)?;

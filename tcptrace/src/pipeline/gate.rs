@@ -375,6 +375,12 @@ impl<S: Sink> Observer for Gate<S> {
     }
 
     fn socket(&mut self, c: &Connection, f: &Found) {
+        // What was held back of it belongs to who had it before it was given to a process that is asked for.
+        self.take(c.id);
+        if let Some(ladders) = &mut self.ladders {
+            ladders.forget(c.id);
+            self.draw_ready();
+        }
         let shown = self.filters.iter().all(|filter| filter.shows(c.state, c.state));
         let verdict = self.verdict(|filter| filter.connection(c));
         if verdict == Verdict::Unwanted {

@@ -5,7 +5,7 @@ use std::{collections::HashMap, hash::Hash, net::IpAddr};
 use super::Owner;
 use crate::{
     group::Group,
-    model::{Connection, End, Final, Role, State, address},
+    model::{Connection, Container, End, Final, Role, State, address},
 };
 
 /// Values by key; what would need one more than there is room for goes into one of its own.
@@ -162,6 +162,10 @@ pub struct ProcessTally {
     pub owner: Option<Owner>,
     /// Numbers of such processes, up to [`ProcessTally::PIDS`].
     pub pids: Vec<u32>,
+    /// Containers that such processes are in, up to [`ProcessTally::PLACES`]: their names, or their ids.
+    pub containers: Vec<Box<str>>,
+    /// Likewise their systemd units.
+    pub units: Vec<Box<str>>,
     /// Open in CLOSE_WAIT at the end, for [`ProcessTally::LONG`] at least.
     pub close_wait: Stuck,
     /// Open in FIN_WAIT2 at the end, likewise.
@@ -171,6 +175,8 @@ pub struct ProcessTally {
 impl ProcessTally {
     /// More processes than these are not told apart.
     pub const PIDS: usize = 100;
+    /// More containers than these are not kept, nor more units.
+    pub const PLACES: usize = 10;
     /// What is in a closing state for so long is told, nanoseconds.
     pub const LONG: u64 = 60_000_000_000;
 
@@ -189,6 +195,13 @@ impl ProcessTally {
         {
             self.pids.insert(at, owner.pid);
         }
+        if let Some(cgroup) = &owner.cgroup {
+            let container = cgroup.container.as_ref();
+            note(&mut self.containers, container.map(Container::label));
+            // The scope of a container is named by its id and says no more.
+            let is_its_scope = |unit: &&str| container.is_some_and(|c| unit.contains(&*c.id));
+            note(&mut self.units, cgroup.unit.as_deref().filter(|unit| !is_its_scope(unit)));
+        }
         if f.end == Some(End::Open)
             && let Some(last) = c.states.last()
         {
@@ -200,5 +213,15 @@ impl ProcessTally {
                 _ => {}
             }
         }
+    }
+}
+
+/// Keep a name in its place, if there is room.
+fn note(names: &mut Vec<Box<str>>, name: Option<&str>) {
+    if let Some(name) = name
+        && let Err(at) = names.binary_search_by(|known| (**known).cmp(name))
+        && names.len() < ProcessTally::PLACES
+    {
+        names.insert(at, name.into());
     }
 }

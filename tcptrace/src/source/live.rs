@@ -15,6 +15,7 @@ use tokio::{
 use super::{
     Source,
     intervals::Intervals,
+    received::Looking,
     snapshots::{HOLD, Snapshots},
 };
 use crate::{
@@ -62,6 +63,8 @@ pub struct Live {
     snapshots: Snapshots,
     /// None: nothing is known about queues.
     intervals: Option<Intervals>,
+    /// None: no processes are followed.
+    _received: Option<Looking>,
     audit: Audit,
     cgroups: Cgroups,
     clock_offset: i64,
@@ -111,6 +114,7 @@ impl Live {
             .collect::<Result<Vec<_>, _>>()?;
         let iterators = loaded.iterators.take().ok_or_else(|| Error::missing("iter_tcp"))?;
         let snapshots = Snapshots::start(iterators, settings.filter.netns.clone())?;
+        let received = loaded.received.take().map(Looking::start).transpose()?;
         let intervals = loaded.sampler.take().map(Intervals::start).transpose()?;
         for signal in &loaded.signals {
             start.signals.push((signal.name.to_owned(), signal.hook.clone().unwrap_or_else(|| "none".to_owned())));
@@ -127,6 +131,7 @@ impl Live {
             busy: (0, monotonic()),
             snapshots,
             intervals,
+            _received: received,
             audit: Audit::default(),
             cgroups: Cgroups::new(settings.patience),
             clock_offset: 0,

@@ -5,6 +5,7 @@ use std::future::Future;
 mod file;
 mod intervals;
 pub mod live;
+mod received;
 mod snapshots;
 
 pub use file::{FileSource, Replay};

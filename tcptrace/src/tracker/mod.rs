@@ -23,6 +23,7 @@
 //! | `resync` | rows of a later snapshot: repair after a loss |
 //! | `holders` | who has which socket open |
 //! | `followed` | the processes that the trace is about |
+//! | `received` | sockets that these are given by others |
 //! | `arcs` | which transitions there are |
 //! | `table` | the memory |
 
@@ -37,6 +38,7 @@ mod moves;
 mod owners;
 mod pending;
 mod queues;
+mod received;
 mod remnants;
 mod requests;
 mod resync;
@@ -170,6 +172,7 @@ impl Tracker {
             Event::Established(r) => self.transition(&r.head, Detail::Established(r), out),
             Event::Closed(r) => self.transition(&r.head, Detail::Closed(r), out),
             Event::Bound(r) => self.bound(r, out),
+            Event::Received(r) => self.received(r, out),
             Event::Forked(r) => self.followed.forked(r.parent, r.child),
             Event::Accepted(r) => self.accepted(r, out),
             Event::Actor(r) => self.actor(r, out),
@@ -301,6 +304,7 @@ fn time(event: &Event<'_>) -> u64 {
         Event::Closed(r) => r.head.ts,
         Event::Bound(r) => r.head.ts,
         Event::Forked(r) => r.head.ts,
+        Event::Received(r) => r.socket.head.ts,
         Event::Accepted(r) => r.head.ts,
         Event::Actor(r) => r.head.ts,
         Event::SynAckRetransmit(r) => r.head.ts,

@@ -222,7 +222,7 @@ fn ahead(c: &Connection, head: &Head) -> Option<i16> {
 }
 
 /// Has the stream said more than the row?
-fn stale(c: &Connection, head: &Head) -> bool {
+pub(super) fn stale(c: &Connection, head: &Head) -> bool {
     ahead(c, head).is_some_and(|ahead| ahead < 0)
 }
 

@@ -34,6 +34,11 @@ struct Row {
 }
 
 impl Start {
+    /// Is there a row of this socket that was not reported?
+    pub fn has_row(&self, cookie: u64) -> bool {
+        self.unreported.contains_key(&cookie)
+    }
+
     pub fn ended(&mut self, cookie: u64) {
         self.ended.insert(cookie);
         self.unreported.remove(&cookie);
@@ -82,19 +87,11 @@ impl Tracker {
             self.listeners.add(&tuple, slot);
         }
         let Some(start) = &mut self.start else { return };
-        let listens = state == State::Listen;
         let row = Row {
             cookie: head.sock,
-            found: Found {
-                ts: head.ts,
-                unread: r.counters.unread,
-                unsent: r.counters.unsent,
-                idle_us: None,
-                syn_queue: listens.then_some(r.syn_queue),
-                counters: r.counters,
-            },
+            found: found(r, state),
             jiffies: r.jiffies,
-            active: if listens { 0 } else { r.active },
+            active: if state == State::Listen { 0 } else { r.active },
             flags: head.flags,
         };
         if !start.unreported.contains_key(&head.sock) {
@@ -230,6 +227,18 @@ impl Tracker {
             u64::from(ticks.max(0) as u32) * 1_000_000 / u64::from(hz)
         });
         out.socket(c, &Found { idle_us: idle, ..row.found });
+    }
+}
+
+/// What a row says of the moment when it was read, but for how long nothing had happened.
+pub(super) fn found(r: &Socket, state: State) -> Found {
+    Found {
+        ts: r.head.ts,
+        unread: r.counters.unread,
+        unsent: r.counters.unsent,
+        idle_us: None,
+        syn_queue: (state == State::Listen).then_some(r.syn_queue),
+        counters: r.counters,
     }
 }
 

@@ -1,14 +1,17 @@
-//! Sockets that COMMAND did not open: inherited from who called tcptrace.
+//! Sockets that COMMAND did not open: inherited from who called tcptrace, or passed on by somebody else while it runs.
 
-use std::{io::Write as _, process::Stdio};
+use std::{io::Write as _, path::Path, process::Stdio};
+
+use serde_json::Value;
 
 use crate::{
     PYTHON, Told, below, brief,
     support::{
         netns::Netns,
-        process,
+        process::{self, Running},
+        run::{arrow, nothing_lost, parse},
         socket::{Sock, local},
-        tracer::tcptrace_output,
+        tracer::{Live, replay, tcptrace_output},
         wait_until,
     },
 };
@@ -108,4 +111,168 @@ fn who_writes_to_a_command_is_told_that_it_reads_no_more() {
     idle.signal(libc::SIGTERM);
     idle.wait();
     assert!(running.wait().success());
+}
+
+/// A process that has nothing to do with the trace: when somebody connects to the Unix socket `u` in `dir` it runs `GIVE` with `to`, and
+/// goes on when its standard input says so.
+fn broker(ns: &Netns, dir: &Path, open: &str, give: &str) -> Running {
+    let script = format!(
+        "import os, socket, sys
+{open}
+u = socket.socket(socket.AF_UNIX); u.bind('{}/u'); u.listen()
+print('ready', flush=True)
+to, _ = u.accept()
+{give}
+sys.stdin.readline()
+try: to.send(b'.'); to.recv(1)
+except ConnectionError: pass",
+        dir.display()
+    );
+    let mut broker = ns.command(PYTHON);
+    let mut broker = process::spawn(broker.args(["-c", &script]).stdin(Stdio::piped()).stdout(Stdio::piped()));
+    let (line, _) = process::first_line(broker.child().stdout.take().expect("piped"));
+    assert_eq!(line, "ready\n");
+    broker
+}
+
+/// What COMMAND does to be given `n` descriptors by [`broker`].
+fn receive(dir: &Path, n: usize) -> String {
+    format!(
+        "import socket
+u = socket.socket(socket.AF_UNIX); u.connect('{}/u')
+_, fds, _, _ = socket.recv_fds(u, 1, {n})",
+        dir.display()
+    )
+}
+
+/// Opened or accepted by somebody else, before the trace and during it, and passed on (SCM_RIGHTS): from then on they are COMMAND's, and
+/// nothing else is.
+#[test]
+fn sockets_that_are_passed_on_are_the_commands() {
+    let (ns, dir) = (Netns::new(), tempfile::tempdir().expect("a temporary directory"));
+    let peer = Sock::listen(&ns, local(7533), 16);
+    let mut broker = broker(
+        &ns,
+        dir.path(),
+        "older = socket.create_connection(('127.0.0.1', 7533))
+l = socket.create_server(('127.0.0.1', 7534))",
+        "younger = socket.create_connection(('127.0.0.1', 7533))
+stranger = socket.create_connection(('127.0.0.1', 7534))
+accepted, _ = l.accept()
+passed = [l, older, younger, accepted]
+socket.send_fds(to, [b'.'], [s.fileno() for s in passed])
+for s in passed: s.close()",
+    );
+    let command = format!(
+        "{}
+l, older, younger, accepted = [socket.socket(fileno=fd) for fd in fds]
+u.recv(1)
+child, _ = l.accept()
+for s in (older, younger, accepted, child, l): s.close()",
+        receive(dir.path(), 4)
+    );
+    let file = dir.path().join("passed.rec");
+    let path = file.to_str().expect("UTF-8");
+    let mut tcptrace = below(&ns, &["trace", "--json", "--record", path], &[PYTHON, "-c", &command]);
+    // It has a tier, before the command.
+    let live = Live::started(&mut tcptrace);
+    let mut found = 0;
+    live.wait_for("the sockets that were passed", |line| {
+        found += usize::from(line["type"] == "socket");
+        found == 4
+    });
+    let client = Sock::connected(&ns, local(7534));
+    broker.child().stdin.take().expect("piped").write_all(b"\n").expect("it reads");
+    client.receive_all().expect("the end of the stream");
+    client.close();
+    for server in [peer.accept(), peer.accept()] {
+        server.receive_all().expect("the end of the stream");
+        server.close();
+    }
+    assert!(broker.wait().success());
+    let (stdout, stderr) = live.ended();
+    let lines = parse(&stdout);
+    nothing_lost(&lines);
+    let ends = |line: &Value| (line["lport"] == 7534, line["rport"] == 7533);
+    let mut sockets: Vec<_> =
+        lines.iter().filter(|line| line["type"] == "socket").map(|s| (ends(s), s["state"].as_str())).collect();
+    sockets.sort_unstable();
+    let (connected, accepted) = ((false, true), (true, false));
+    let expected = [
+        (connected, Some("ESTABLISHED")),
+        (connected, Some("ESTABLISHED")),
+        (accepted, Some("ESTABLISHED")),
+        (accepted, Some("LISTEN")),
+    ];
+    assert_eq!(sockets, expected, "{stdout}{stderr}");
+    for socket in lines.iter().filter(|line| line["type"] == "socket") {
+        assert_eq!((&socket["comm"], &socket["preexisting"]), (&"python3".into(), &true.into()), "{socket}");
+        assert!(socket["fd"].as_u64().is_some(), "{socket}");
+    }
+    // What they do from then on, and the child of the listener from its birth: it is nobody else's.
+    let of = |wanted: (bool, bool), role: &str| {
+        let mut of: Vec<_> = lines.iter().filter(|line| line["type"] == "transition" && ends(line) == wanted).collect();
+        // Whether what the kernel keeps then is an orphan is up to the other end.
+        of.retain(|line| line["role"].as_str().unwrap_or("-") == role && line["from"] != "FIN_WAIT2");
+        of.iter().map(|t| (arrow(t), t["comm"].as_str().unwrap_or("-"))).collect::<Vec<_>>()
+    };
+    let python = |arrows: &[&str]| arrows.iter().map(|a| ((*a).to_owned(), "python3")).collect::<Vec<_>>();
+    let closed = ["ESTABLISHED>FIN_WAIT1", "FIN_WAIT1>FIN_WAIT2"];
+    let mut connections = of(connected, "-");
+    connections.sort();
+    let mut both: Vec<_> = python(&closed).into_iter().flat_map(|t| [t.clone(), t]).collect();
+    both.sort();
+    assert_eq!(connections, both, "{stdout}");
+    assert_eq!(of(accepted, "listener"), python(&["LISTEN>CLOSE"]), "{stdout}");
+    let mut children = of(accepted, "server");
+    children.sort();
+    let mut born = python(&["LISTEN>SYN_RECV", "SYN_RECV>ESTABLISHED"]);
+    born.extend(both);
+    born.sort();
+    assert_eq!(children, born, "{stdout}");
+    let pids: std::collections::BTreeSet<_> = lines.iter().filter_map(|line| line["pid"].as_u64()).collect();
+    assert_eq!(pids.len(), 1, "one process: {stdout}");
+    // The same from the recording.
+    let same = |text: &str| {
+        let mut lines = parse(text);
+        lines.retain(|line| line["type"] == "socket" || line["type"] == "transition");
+        lines
+    };
+    assert_eq!(same(&replay("trace", &file)), same(&stdout));
+}
+
+/// Closed before anybody has looked at what COMMAND has: whose it is shows when it is closed.
+#[test]
+fn what_was_passed_on_and_is_closed_at_once() {
+    let (ns, dir) = (Netns::new(), tempfile::tempdir().expect("a temporary directory"));
+    let peer = Sock::listen(&ns, local(7535), 16);
+    let mut broker = broker(
+        &ns,
+        dir.path(),
+        "older = socket.create_connection(('127.0.0.1', 7535))
+l = socket.create_server(('127.0.0.1', 7536))",
+        "stranger = socket.create_connection(('127.0.0.1', 7536))
+accepted, _ = l.accept()
+socket.send_fds(to, [b'.'], [older.fileno(), accepted.fileno()])
+older.close(); accepted.close()",
+    );
+    broker.child().stdin.take().expect("piped").write_all(b"\n").expect("a pipe");
+    let told = std::thread::scope(|scope| {
+        let command = format!("{}\nu.recv(1)\nimport os\nos._exit(9)", receive(dir.path(), 2));
+        let told = scope.spawn({
+            let ns = &ns;
+            move || Told::of(ns, &[PYTHON, "-c", &command])
+        });
+        let server = peer.accept();
+        server.receive_all().expect("the end of the stream");
+        server.close();
+        told.join().expect("no panic")
+    });
+    assert!(broker.wait().success());
+    assert_eq!(told.status, Some(9), "{}", told.stderr);
+    let mut ends: Vec<_> = told.conns.iter().map(|c| (c["lport"] == 7536, &c["comm"], &c["end"], &c["gaps"])).collect();
+    ends.sort_by_key(|end| end.0);
+    let (python, fin, none) = (&"python3".into(), &"fin".into(), &0.into());
+    assert_eq!(ends, [(false, python, fin, none), (true, python, fin, none)], "{}", brief(&told.conns));
+    assert!(told.conns.iter().all(|c| c["preexisting"] == true), "{}", brief(&told.conns));
 }

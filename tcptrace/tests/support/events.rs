@@ -14,8 +14,8 @@ use tcptrace::{
 use tcptrace_common::{
     queue::{Listen, ListenerSample, ListenerStats, ListenerTotals, RequestEvent, Window, depth, outcome},
     record::{
-        Accepted, Bound, Child, Closed, Counters, Established, Handshake, Head, MiniSocket, Open, Owned, Owner,
-        Sequence, Socket, SynAck, TimeWaitEnd, Tuple, flag, kind, option,
+        Accepted, Bound, Child, Closed, Counters, Established, Forked, Handshake, Head, MiniSocket, Open, Owned, Owner,
+        Received, Sequence, Socket, SynAck, TimeWaitEnd, Tuple, flag, kind, option,
     },
 };
 use zerocopy::{FromZeros, Immutable, IntoBytes};
@@ -131,17 +131,9 @@ pub fn push(frames: &mut Frames, numbers: &mut Numbers, line: &str) {
         kind::REQUEST | kind::TIME_WAIT => {
             &MiniSocket { head, tuple: line.tuple(), retrans: line.number("retrans") as u32, reserved: 0 }
         }
-        kind::SOCKET | kind::FOUND => &Socket {
-            head,
-            tuple: line.tuple(),
-            handshake: line.handshake(),
-            counters: line.counters(),
-            inode: line.number("ino"),
-            jiffies: line.number("jiffies") as u32,
-            active: line.number("active") as u32,
-            uid: line.number("uid") as u32,
-            syn_queue: line.number("syn_queue") as u32,
-        },
+        kind::SOCKET | kind::FOUND => &line.socket(head),
+        kind::RECEIVED => &Received { socket: line.socket(head), owner: line.owner() },
+        kind::FORKED => &Forked { head, parent: line.number("parent") as u32, child: line.number("child") as u32 },
         _ => &head,
     };
     frames.push(0, record.bytes());
@@ -183,6 +175,8 @@ fn kind_number(word: &str) -> (u8, bool) {
         "LISTENER_STATS" => (kind::LISTENER_STATS, false),
         "SOCKET" => (kind::SOCKET, false),
         "FOUND" => (kind::FOUND, false),
+        "FORKED" => (kind::FORKED, false),
+        "RECEIVED" => (kind::RECEIVED, false),
         "HOLDER" => (kind::HOLDER, false),
         "REQUEST" => (kind::REQUEST, false),
         "TIME_WAIT" => (kind::TIME_WAIT, false),
@@ -267,6 +261,20 @@ impl<'a> Line<'a> {
             outcome: outcome_number(self.pairs.get("outcome").expect("an outcome")),
             known: known.iter().filter(|(key, _)| self.has(key)).fold(0, |bits, (_, bit)| bits | bit),
             ..RequestEvent::default()
+        }
+    }
+
+    fn socket(&self, head: Head) -> Socket {
+        Socket {
+            head,
+            tuple: self.tuple(),
+            handshake: self.handshake(),
+            counters: self.counters(),
+            inode: self.number("ino"),
+            jiffies: self.number("jiffies") as u32,
+            active: self.number("active") as u32,
+            uid: self.number("uid") as u32,
+            syn_queue: self.number("syn_queue") as u32,
         }
     }
 

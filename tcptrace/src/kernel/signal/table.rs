@@ -397,5 +397,7 @@ pub const PROGRAMS: [&str; program::COUNT] = {
     names[program::MIGRATION] = "migration";
     names[program::TIME_WAIT] = "time_wait";
     names[program::NOT_TAKEN] = "segments_not_taken";
+    names[program::FORK] = "sched_process_fork";
+    names[program::RECEIVED] = "received";
     names
 };

@@ -121,6 +121,19 @@ fn a_connection_is_its_listeners_until_it_is_accepted() {
 }
 
 #[test]
+fn what_was_held_back_of_a_socket_before_it_was_received_is_dropped() {
+    let mut gate = Gate::new(Notes::default(), Records::Transitions, filter(&[("pid", "5")]), None);
+    let mut c = connection(v4([127, 0, 0, 1], 80, [127, 0, 0, 1], 5000));
+    c.owner = None;
+    gate.transition(&c, &fixture::transition(1, State::SynSent, State::Established, None));
+    c.owner = fixture::process(5, b"worker");
+    gate.socket(&c, &fixture::found());
+    assert_eq!((gate.sink.0.len(), gate.counts.found), (0, 1), "nobody said whose it was then");
+    gate.transition(&c, &fixture::transition(2, State::Established, State::FinWait1, None));
+    assert_eq!(gate.sink.0.len(), 1);
+}
+
+#[test]
 fn what_is_held_back_is_bounded_and_counted() {
     let mut gate = Gate::new(Notes::default(), Records::Transitions, filter(&[("pid", "5")]), None);
     let mut c = connection(v4([127, 0, 0, 1], 80, [127, 0, 0, 1], 5000));

@@ -45,6 +45,7 @@ impl Carry {
                 self.add(head, record, frame);
             }
             kind::BOUND | kind::TIME_WAIT_BEGIN => self.keep(head, frame),
+            kind::RECEIVED => self.add(head, record, frame),
             kind::SOCKET | kind::FOUND => self.row(head, record, frame),
             kind::HOLDER => self.holder(head, record, frame),
             kind::FORKED => {
@@ -123,8 +124,10 @@ impl Carry {
         entry.push(order, frame);
         self.taken += entry.cost();
         entry.number(head);
-        entry.owned |= matches!(head.kind, kind::ACCEPTED | kind::ACTOR);
-        if matches!(head.kind, kind::OPEN | kind::LISTEN | kind::CHILD | kind::ESTABLISHED | kind::FOUND | kind::SOCKET)
+        entry.owned |= matches!(head.kind, kind::ACCEPTED | kind::ACTOR | kind::RECEIVED);
+        let has_ends =
+            [kind::OPEN, kind::LISTEN, kind::CHILD, kind::ESTABLISHED, kind::FOUND, kind::RECEIVED, kind::SOCKET];
+        if has_ends.contains(&head.kind)
             && let Some(Ok((tuple, _))) = record.get(size_of::<Head>()..).map(Tuple::read_from_prefix)
         {
             entry.netns = tuple.netns;

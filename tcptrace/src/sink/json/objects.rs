@@ -182,7 +182,8 @@ impl<'a> StartObject<'a> {
 }
 
 object! {
-    /// A socket that existed when the trace began, a TIME_WAIT remnant included.
+    /// A socket that existed when the trace began, a TIME_WAIT remnant included; of a trace of processes also one that another process
+    /// passed to one of them.
     pub struct SocketObject<'a> = "socket" {
         /// See above.
         socket: Socket<'a>,

@@ -298,9 +298,9 @@ impl Value for Counters<'_> {
 
 /// Names of fields, or other texts.
 #[derive(Clone, Copy, Debug)]
-pub struct Names<'a>(pub &'a [&'static str]);
+pub struct Names<'a, T = &'static str>(pub &'a [T]);
 
-impl Value for Names<'_> {
+impl<T: AsRef<str>> Value for Names<'_, T> {
     const JSON: &'static str = "array of strings";
     const MAY_BE_ABSENT: bool = true;
     fn is_known(&self) -> bool {
@@ -309,7 +309,7 @@ impl Value for Names<'_> {
     fn write(&self, out: &mut Out) {
         for (i, name) in self.0.iter().enumerate() {
             out.raw(if i == 0 { b"[" } else { b"," });
-            Text(name.as_bytes()).write(out);
+            Text(name.as_ref().as_bytes()).write(out);
         }
         out.raw(b"]");
     }

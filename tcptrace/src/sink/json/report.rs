@@ -38,7 +38,7 @@ object! {
         opened_peak: Option<Peaked>,
         /// What looks wrong, by what the recording proves: `check` (a name), `count`, `text` (English; may change its wording), `next` (the command to read on with).
         wrong: Items<'a, Wrong>,
-        /// `laddr` (absent: every address), `lport`, `netns`, the owner's `pid` and `comm`; of the connections that came through it `connections`, `ends`, `accept_wait_us`; of the intervals that it was read in, if any, `intervals`, `sockets`, `syn_queue` and `accept_queue` (`peak`, `limit`), `syns`, `completed`, `accepted`, `cookies_sent`, `cookies_ok`, `longest_wait_us`, `sources` (most in an interval, estimated), `fidelity` (`exact`, `sampled`), `inferred`; `dropped` by reason, as in `listener`, where no interval tells as far as requests were told singly.
+        /// `laddr` (absent: every address), `lport`, `netns`, the owner's `pid`, `comm`, `container` and `unit`; of the connections that came through it `connections`, `ends`, `accept_wait_us`; of the intervals that it was read in, if any, `intervals`, `sockets`, `syn_queue` and `accept_queue` (`peak`, `limit`), `syns`, `completed`, `accepted`, `cookies_sent`, `cookies_ok`, `longest_wait_us`, `sources` (most in an interval, estimated), `fidelity` (`exact`, `sampled`), `inferred`; `dropped` by reason, as in `listener`, where no interval tells as far as requests were told singly.
         listeners: Items<'a, (Place, Listener)>,
         /// How many listeners there are.
         listeners_in_all: u64,
@@ -46,9 +46,9 @@ object! {
         peers: Items<'a, (&'a Peer, &'a Tally)>,
         /// How many peers there are: at most 50,000 are told apart.
         peers_in_all: u64,
-        /// By the name of the owner: `comm`, `pids` (how many, up to 100), `pid` (if there is one), `client`, `server`, and what peers have; `close_wait` and `fin_wait2`: `count` of those that were in that state for a minute or more at the end, `oldest_us` (at least).
+        /// By the name of the owner: `comm`, `pids` (how many, up to 100), `pid` (if there is one), `containers` and `units` (that such processes are in: up to 10 names of each), `client`, `server`, and what peers have; `close_wait` and `fin_wait2`: `count` of those that were in that state for a minute or more at the end, `oldest_us` (at least).
         processes: Items<'a, (&'a [u8; 16], &'a ProcessTally)>,
-        /// Connections: `id` (as `connection` has it), `sock`, `start`, `laddr`, `lport`, `raddr`, `rport`, `role`, `pid`, `comm`, `end`, `handshake_us`, `accept_wait_us`, `duration_us`, `srtt_us`, `retrans`, `syn_retrans`, `synack_retrans`.
+        /// Connections: `id` (as `connection` has it), `sock`, `start`, `laddr`, `lport`, `raddr`, `rport`, `role`, `pid`, `comm`, `container`, `unit`, `end`, `handshake_us`, `accept_wait_us`, `duration_us`, `srtt_us`, `retrans`, `syn_retrans`, `synack_retrans`.
         slowest_handshakes: Items<'a, Noted<'a>>,
         /// Likewise.
         longest_accept_waits: Items<'a, Noted<'a>>,
@@ -289,6 +289,9 @@ impl Fields for Wrong {
 fn owner(inner: &mut Inner, owner: Option<&Process>) {
     inner.field("pid", owner.map(|o| o.pid));
     inner.field("comm", owner.map(|o| Text(comm_str(&o.comm))));
+    let cgroup = owner.and_then(|o| o.cgroup.as_deref());
+    inner.field("container", cgroup.and_then(|c| c.container.as_ref()).map(|c| Text(c.label().as_bytes())));
+    inner.field("unit", cgroup.and_then(|c| c.unit.as_deref()).map(|unit| Text(unit.as_bytes())));
 }
 
 impl Fields for (Place, Listener) {
@@ -362,6 +365,9 @@ impl Fields for (&[u8; 16], &ProcessTally) {
         inner.field("comm", Some(Text(comm_str(comm))));
         inner.field("pids", Some(t.pids.len() as u64));
         inner.field("pid", t.pids.first().copied().filter(|_| t.pids.len() == 1));
+        for (name, places) in [("containers", &t.containers), ("units", &t.units)] {
+            inner.field(name, (!places.is_empty()).then_some(Names(places)));
+        }
         inner.field("client", Some(t.clients));
         inner.field("server", Some(t.servers));
         t.all.fields(inner);

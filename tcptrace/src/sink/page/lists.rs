@@ -25,6 +25,19 @@ fn peak(p: &Peak) -> Span {
     (text, if p.was_full() { Tone::Bad } else { Tone::Plain })
 }
 
+/// `web`, `web +2`, `-`; a container's id as short as its runtime shows it.
+fn places(names: &[Box<str>]) -> Span {
+    let Some((first, others)) = names.split_first() else { return ("-".to_owned(), Tone::Dim) };
+    let is_id = first.len() == 64 && first.bytes().all(|b| b.is_ascii_hexdigit());
+    let short = first.get(..12).filter(|_| is_id).unwrap_or(first);
+    let mut text = outside(short.as_bytes());
+    if !others.is_empty() {
+        let more = if names.len() == crate::report::ProcessTally::PLACES { "+" } else { "" };
+        text.push_str(&format!(" +{}{more}", others.len()));
+    }
+    plain(text)
+}
+
 /// `*:80`, `10.0.0.1:80`.
 pub fn place(p: &Place) -> String {
     match p.addr {
@@ -160,24 +173,36 @@ impl Page<'_> {
     /// Processes by name.
     pub(super) fn processes(&self) -> Section {
         let processes = &self.report.processes;
-        let columns = all_columns(
-            header("PROCESS", "its name, and its number or how many of that name there were"),
-            &[
-                right("CONNS", "connections", 0),
-                right("→", "that it asked for", 3),
-                right("←", "that it was asked for", 3),
-            ],
-        );
-        let columns = [columns, TALLY.to_vec()].concat();
         let all = processes.busiest(|t| t.all.group.count);
+        let shown = || all.iter().take(self.top()).map(|(_, t)| t);
+        let (contained, in_units) = (shown().any(|t| !t.containers.is_empty()), shown().any(|t| !t.units.is_empty()));
+        let mut columns = vec![header("PROCESS", "its name, and its number or how many of that name there were")];
+        if contained {
+            columns.push(left("CONTAINER", "that it is in, and in how many others of that name are", 1));
+        }
+        if in_units {
+            columns.push(left(
+                "UNIT",
+                "the systemd unit that it is part of, and of how many others of that name are",
+                3,
+            ));
+        }
+        columns.extend([
+            right("CONNS", "connections", 0),
+            right("→", "that it asked for", 3),
+            right("←", "that it was asked for", 3),
+        ]);
+        let columns = [columns, TALLY.to_vec()].concat();
         let row = |(comm, t): &(&[u8; 16], &crate::report::ProcessTally)| {
             let which = match t.pids.len() {
                 1 => format!("[{}]", t.pids[0]),
                 n => format!(" ×{n}{}", if n >= crate::report::ProcessTally::PIDS { "+" } else { "" }),
             };
             let name = outside(comm_str(comm));
-            let first =
-                vec![plain(format!("{name}{which}")), number(t.all.group.count), number(t.clients), number(t.servers)];
+            let mut first = vec![plain(format!("{name}{which}"))];
+            first.extend(contained.then(|| places(&t.containers)));
+            first.extend(in_units.then(|| places(&t.units)));
+            first.extend([number(t.all.group.count), number(t.clients), number(t.servers)]);
             [first, self.tally(&t.all)].concat()
         };
         let rows: Vec<_> = all.iter().take(self.top()).map(row).collect();

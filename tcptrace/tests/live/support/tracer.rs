@@ -61,6 +61,11 @@ impl Live {
         if !args.contains(&"--tier") {
             command.args(["--tier", &tier()]);
         }
+        Self::started(command)
+    }
+
+    /// Start a command that has all its arguments.
+    pub fn started(command: &mut Command) -> Self {
         let mut running = process::spawn(command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()));
         let lines = Arc::<Lines>::default();
         let stdout = running.child().stdout.take().expect("piped");
@@ -121,8 +126,13 @@ impl Live {
     }
 
     /// Stop it as Ctrl-C does: what it printed on stdout and on stderr.
-    pub fn stop(mut self) -> (String, String) {
+    pub fn stop(self) -> (String, String) {
         self.running.signal(libc::SIGINT);
+        self.ended()
+    }
+
+    /// Wait for it to end by itself: what it printed on stdout and on stderr.
+    pub fn ended(mut self) -> (String, String) {
         let status = self.running.wait();
         self.stdout.join().expect("reader");
         let stderr = self.stderr.join().expect("reader");
