@@ -179,3 +179,28 @@ fn a_configuration_that_makes_no_sense_is_one_line() {
         "tcptrace: --config: cannot read /nonexistent/watch.toml: No such file or directory; `tcptrace watch --print-config` prints one with every rule and limit\n"
     );
 }
+
+#[test]
+fn report_has_the_findings() {
+    let (_dir, path) = overflow();
+    let report = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tcptrace"));
+        command.args(["report", &path]).args(arguments).stdin(Stdio::null()).env("LC_ALL", "C.UTF-8");
+        command.output().expect("the binary runs").stdout
+    };
+    let json: Value = serde_json::from_str(text(&report(&["--json"]))).expect("JSON");
+    let found = findings(&watch(&["--from", &path, "--json"]).stdout);
+    let told = json["findings"].as_array().expect("a list");
+    assert_eq!(told.len(), 1, "{told:?}");
+    for field in ["rule", "severity", "since", "subject", "summary", "evidence", "advice", "look"] {
+        assert_eq!(told[0][field], found[0][field], "{field}");
+    }
+    assert_eq!((&told[0]["resolved"], told[0]["lasted_us"].as_u64()), (&found[1]["ts"], Some(20_000_000)));
+    let page = report(&["--time", "utc"]);
+    let page = text(&page);
+    let (_, section) = page.split_once("\nFINDINGS\n").expect("a section");
+    assert!(
+        section.starts_with("  ! critical accept-overflow *:80 slow[20], since 12:03:04, for 20.0s: "),
+        "{section}"
+    );
+}

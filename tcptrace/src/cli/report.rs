@@ -10,6 +10,7 @@ use jiff::tz::TimeZone;
 
 use super::{args, ascii, color, filter, stop::Signals};
 use crate::{
+    detect::{self, Detect},
     error::{Error, Result},
     filter::Filter,
     pipeline::{self, Gate, Gather, Messages, Records, Watched, say},
@@ -78,6 +79,7 @@ pub async fn run(config: Config) -> Result<ExitCode> {
     let mut gate = Gate::new(Gather(&mut report), Records::Report, config.filter.clone(), None);
     gate.verbose = config.verbose;
     gate.ladders = config.html.is_some().then(Box::default);
+    gate.detect = Some(Box::new(Detect::new(detect::config::Config::default())));
     let messages = Messages::new(false, config.verbose, false);
     let read =
         pipeline::run(&mut Watched::new(&mut source, !config.quiet), None, gate, messages, None, &mut signals).await;

@@ -3,7 +3,9 @@
 use crate::{
     error::Result,
     frame::fact,
-    model::{Connection, Final, Listening, NetnsCounters, Observer, Remnant, Request, Summary, ladder::Ladder},
+    model::{
+        Connection, Final, Finding, Listening, NetnsCounters, Observer, Remnant, Request, Summary, ladder::Ladder,
+    },
     report::Report,
     sink::Sink,
 };
@@ -45,6 +47,10 @@ impl Sink for Gather<'_> {
 
     fn loss(&mut self, _: u64, loss: &fact::Loss) {
         self.0.loss(loss);
+    }
+
+    fn finding(&mut self, finding: &Finding) {
+        self.0.finding(finding);
     }
 
     fn ladder(&mut self, ladder: &Ladder) {

@@ -8,9 +8,11 @@
 //! | `tables` | connections by peer and by process |
 //! | `listeners` | both queues of each listener, and the connections that came through it |
 //! | `picks` | which connections are worth a ladder |
+//! | `findings` | what rules found, from its beginning to its end |
 //! | `checks` | what looks wrong, with its evidence |
 
 mod checks;
+mod findings;
 mod listeners;
 mod picks;
 mod series;
@@ -22,6 +24,7 @@ mod top;
 use std::{collections::BTreeMap, sync::Arc};
 
 pub use checks::Wrong;
+pub use findings::{Findings, Trouble};
 pub use listeners::{Depths, Listener, Peak, Place};
 pub use picks::{Pick, Why};
 pub use series::{Merge, Series};
@@ -32,8 +35,8 @@ use crate::{
     frame::fact,
     group::Spread,
     model::{
-        ClosedBy, Connection, End, Final, Left, Listening, NetnsCounters, Observer, Remnant, Request, Role, State,
-        Summary, ladder::Ladder,
+        ClosedBy, Connection, End, Final, Finding, Left, Listening, NetnsCounters, Observer, Remnant, Request, Role,
+        State, Summary, ladder::Ladder,
     },
 };
 use listeners::Listeners;
@@ -204,6 +207,8 @@ pub struct Report {
     pub most_retransmitted: Top<Notable>,
     /// Events lost, by kind and kernel program.
     pub lost: BTreeMap<(String, String), u64>,
+    /// What rules found.
+    pub findings: Findings,
     /// Growth of the kernel's counters, by network namespace and name.
     pub counters: BTreeMap<(u32, String), u64>,
     listeners: Listeners,
@@ -237,6 +242,7 @@ impl Report {
             longest_lived: Top::new(top),
             most_retransmitted: Top::new(top),
             lost: BTreeMap::new(),
+            findings: Findings::default(),
             counters: BTreeMap::new(),
             listeners: Listeners::default(),
             picks: Picks::default(),
@@ -274,6 +280,12 @@ impl Report {
             part.to = to;
         }
         self.latest = 0;
+    }
+
+    /// A rule found trouble, or it is over.
+    pub fn finding(&mut self, finding: &Finding) {
+        let offset = self.offset;
+        self.findings.add(finding, |mono| Moment { mono, offset });
     }
 
     /// A connection as a ladder.

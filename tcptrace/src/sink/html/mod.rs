@@ -93,7 +93,7 @@ fn tiles(out: &mut String, page: &Page) {
     rate(&mut per_second, Some(t.opened), r.lasted() / 1000);
     let failed = r.all.failed();
     let lost = r.summary.as_ref().map_or(0, |s| s.lost);
-    let wrong = r.wrong().len();
+    let wrong = r.wrong().len() + r.findings.all().len();
     let alarm = |n: u64| if n > 0 { "bad" } else { "" };
     out.push_str("<ul class=\"tiles\">\n");
     for (value, name, class) in [

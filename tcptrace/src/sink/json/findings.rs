@@ -97,7 +97,7 @@ impl Value for &Subject {
 
 /// Name → what was measured.
 #[derive(Clone, Copy, Debug)]
-pub struct Evidence<'a>(&'a [(&'static str, Measure)]);
+pub struct Evidence<'a>(pub &'a [(&'static str, Measure)]);
 
 impl Value for Evidence<'_> {
     const JSON: &'static str = "object";

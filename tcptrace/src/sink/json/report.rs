@@ -2,6 +2,7 @@
 
 use super::{
     encode::{Encoder, Hex, Inner, Out, Text, Value, When},
+    findings::Evidence,
     groups::{Ends, Rate},
     object::object,
     objects::some,
@@ -11,7 +12,8 @@ use crate::{
     group::Spread,
     model::{Process, Role, address, comm_str},
     report::{
-        Listener, Notable, Part, Peak, Peer, Place, ProcessTally, Report, Stuck, Tally, Top, Totals as Sums, Wrong,
+        Listener, Notable, Part, Peak, Peer, Place, ProcessTally, Report, Stuck, Tally, Top, Totals as Sums, Trouble,
+        Wrong,
     },
     sink::text::sentence,
 };
@@ -36,6 +38,8 @@ object! {
         opened_per_second: Rate,
         /// The busiest second: `at`, `over_us` (1,000,000; more in a recording of more than a day and a half), `opened`.
         opened_peak: Option<Peaked>,
+        /// What rules found, as in `finding`: `rule`, `severity`, `since`, `resolved` (absent: it went on at the end), `lasted_us`, `subject`, `summary`, `evidence`, `advice`, `look`.
+        findings: Items<'a, Trouble>,
         /// What looks wrong, by what the recording proves: `check` (a name), `count`, `text` (English; may change its wording), `next` (the command to read on with).
         wrong: Items<'a, Wrong>,
         /// `laddr` (absent: every address), `lport`, `netns`, the owner's `pid`, `comm`, `container` and `unit`; of the connections that came through it `connections`, `ends`, `accept_wait_us`; of the intervals that it was read in, if any, `intervals`, `sockets`, `syn_queue` and `accept_queue` (`peak`, `limit`), `syns`, `completed`, `accepted`, `cookies_sent`, `cookies_ok`, `longest_wait_us`, `sources` (most in an interval, estimated), `fidelity` (`exact`, `sampled`), `inferred`; `dropped` by reason, as in `listener`, where no interval tells as far as requests were told singly.
@@ -113,6 +117,7 @@ pub fn report_line(report: &Report) -> Vec<u8> {
             over_us: width / 1000,
             opened: n,
         }),
+        findings: Items(report.findings.all()),
         wrong: Items(&wrong),
         listeners: Items(head(&listeners, report.top)),
         listeners_in_all: listeners.len() as u64,
@@ -274,6 +279,23 @@ impl<const N: usize> Value for Counts<N> {
         let mut inner = Inner::new(out);
         self.0.iter().for_each(|&(name, n)| inner.field(name, Some(n)));
         inner.end();
+    }
+}
+
+impl Fields for Trouble {
+    fn fields(&self, inner: &mut Inner) {
+        let f = &self.finding;
+        let text = |text: &'static str| Some(Text(text.as_bytes()));
+        inner.field("rule", text(f.rule));
+        inner.field("severity", text(f.severity.name()));
+        inner.field("since", self.since.offset.map(|_| Wall(self.since.wall())));
+        inner.field("resolved", self.until.filter(|at| at.offset.is_some()).map(|at| Wall(at.wall())));
+        inner.field("lasted_us", self.until.map(|at| at.mono.saturating_sub(self.since.mono) / 1000));
+        inner.field("subject", Some(&f.subject));
+        inner.field("summary", Some(Text(sentence(&f.summary.0).as_bytes())));
+        inner.field("evidence", Some(Evidence(&f.evidence)));
+        inner.field("advice", Some(Text(f.advice.as_bytes())));
+        inner.field("look", Some(Text(f.look.as_bytes())));
     }
 }
 

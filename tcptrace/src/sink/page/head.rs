@@ -3,8 +3,8 @@
 use super::{Block, Page, Section, Span, count, outside, percent, plain, sentence, size};
 use crate::{
     model::End,
-    report::{Moment, Part, Wrong},
-    sink::text::{Tone, duration, rate},
+    report::{Moment, Part, Trouble, Wrong},
+    sink::text::{Tone, duration, rate, subject},
 };
 
 /// Columns of a boot id that are enough to tell two apart.
@@ -131,11 +131,36 @@ impl Page<'_> {
         words
     }
 
+    /// What rules of `watch` found.
+    pub(super) fn findings(&self) -> Section {
+        let found = &self.report.findings;
+        let mut blocks: Vec<_> = found.all().iter().map(|t| self.finding(t)).collect();
+        if found.more() > 0 {
+            blocks.push(Block::Note(format!("{} more.", found.more())));
+        }
+        if blocks.is_empty() {
+            blocks.push(Block::Note("No rule fired.".to_owned()));
+        }
+        Section { id: "findings", title: "Findings", blocks }
+    }
+
+    fn finding(&self, Trouble { finding: f, since, until }: &Trouble) -> Block {
+        let mut text = format!("{} {} ", f.severity.name(), f.rule);
+        subject(&mut text, &f.subject);
+        text.push_str(&format!(", since {}", self.time(*since, 0)));
+        if let Some(until) = until {
+            text.push_str(", for ");
+            duration(&mut text, until.mono.saturating_sub(since.mono));
+        }
+        text.push_str(&format!(": {}. Advice: {}", sentence(&f.summary.0), f.advice));
+        Block::Wrong(text, f.look.clone())
+    }
+
     /// What looks wrong.
     pub(super) fn wrong(&self) -> Section {
         let wrong = self.report.wrong();
         let mut blocks: Vec<_> =
-            wrong.iter().map(|Wrong { said, next, .. }| Block::Wrong(sentence(said), next)).collect();
+            wrong.iter().map(|Wrong { said, next, .. }| Block::Wrong(sentence(said), (*next).to_owned())).collect();
         if blocks.is_empty() {
             blocks.push(Block::Note("Nothing.".to_owned()));
         }

@@ -34,7 +34,7 @@ pub enum Block {
     /// How much of a whole each is.
     Bars(Vec<Bar>),
     /// What looks wrong: a sentence, and the command to read on with.
-    Wrong(String, &'static str),
+    Wrong(String, String),
     /// A remark.
     Note(String),
 }
@@ -106,6 +106,7 @@ impl<'a> Page<'a> {
         let sections = [
             self.recording(),
             self.totals(),
+            self.findings(),
             self.wrong(),
             self.listeners(),
             self.peers(),

@@ -113,7 +113,7 @@ fn end(addr: Option<std::net::IpAddr>, port: Option<u16>) -> String {
 }
 
 /// What a finding is about: `*:80 nginx[80]`, `→ 10.0.0.2:5432 app[7]`.
-fn subject(out: &mut String, subject: &Subject) {
+pub fn subject(out: &mut String, subject: &Subject) {
     let local = end(subject.laddr, subject.lport);
     let remote = end(subject.raddr, subject.rport);
     let mut parts = Vec::new();

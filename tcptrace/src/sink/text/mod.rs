@@ -32,6 +32,7 @@ mod tests;
 pub(super) mod why;
 
 pub use findings::FindingsText;
+pub(super) use findings::subject;
 pub use format::{Clock, TimeMode, bytes, duration, rate};
 pub use groups::GroupsText;
 pub use queues::QueuesText;
