@@ -81,7 +81,17 @@ pub struct Connections {
     #[command(flatten)]
     pub requests: Requests,
     #[command(flatten)]
+    pub stacks: Stacks,
+    #[command(flatten)]
     pub processes: Processes,
+}
+
+/// Where in their programs sockets are opened.
+#[derive(Debug, Args)]
+pub struct Stacks {
+    /// Which functions of its program came to connect() or accept(), for each socket; 1,000 a second at most
+    #[arg(long, help_heading = "Source")]
+    pub stacks: bool,
 }
 
 /// Processes with all that descend from them.
@@ -110,7 +120,7 @@ pub struct Conns {
         value_delimiter = ',',
         value_parser = key,
         add = Complete::new(complete::keys),
-        conflicts_with_all = ["requests", "ladder"],
+        conflicts_with_all = ["requests", "ladder", "stacks"],
         help_heading = "Output"
     )]
     pub by: Vec<Key>,
@@ -229,6 +239,8 @@ pub struct Record {
     pub queues: bool,
     #[command(flatten)]
     pub requests: Requests,
+    #[command(flatten)]
+    pub stacks: Stacks,
     #[command(flatten)]
     pub processes: Processes,
     #[command(flatten)]

@@ -97,6 +97,8 @@ pub struct Show {
     pub tier: Tier,
     /// What is wanted about listeners' queues.
     pub queues: Queues,
+    /// Copies of user-space stacks a second; 0: none.
+    pub stack_rate: u64,
     /// Print everything that happens to a half-open request.
     pub requests: bool,
     /// What connections are grouped by; none: each is told.
@@ -142,6 +144,8 @@ pub struct Record {
     pub tier: Tier,
     /// See [`Show::queues`].
     pub queues: Queues,
+    /// See [`Show::stack_rate`].
+    pub stack_rate: u64,
     /// When to end.
     pub duration: Option<Duration>,
     /// `-v`.
@@ -248,6 +252,7 @@ pub fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Option<Config>
                 buffer: r.buffer,
                 tier: r.tier.into(),
                 queues: queues(r.queues || r.requests.requests, &r.requests),
+                stack_rate: stack_rate(&r.stacks),
                 duration: r.duration,
                 verbose: r.noise.verbose,
                 quiet: r.noise.quiet,
@@ -277,7 +282,20 @@ fn connections(records: Records, c: args::Connections) -> Result<Show> {
             "a recording has no processes to follow: leave out --from, or COMMAND and --follow".to_owned(),
         ));
     }
-    Ok(Show { queues, requests: c.requests.requests, command, ..show })
+    if show.from.is_some() && c.stacks.stacks {
+        return Err(Error::Usage(
+            "--stacks: a recording has the stacks that it was made with, and they are shown: leave it out".to_owned(),
+        ));
+    }
+    let stack_rate = stack_rate(&c.stacks);
+    Ok(Show { queues, requests: c.requests.requests, stack_rate, command, ..show })
+}
+
+/// Copies of stacks a second.
+fn stack_rate(asked: &args::Stacks) -> u64 {
+    /// Each costs microseconds in the kernel and tens of them to unwind.
+    const MOST: u64 = 1000;
+    if asked.stacks { MOST } else { 0 }
 }
 
 /// The command, if there is one: then it says which processes are meant.
@@ -312,6 +330,7 @@ fn show_config(records: Records, s: args::Show) -> Result<Show> {
         buffer: s.buffer,
         tier: s.tier.into(),
         queues: Queues::default(),
+        stack_rate: 0,
         requests: false,
         by: Vec::new(),
         ladder: false,

@@ -31,6 +31,8 @@ use super::{
     snapshot::{self, Iterators},
 };
 
+/// The ring for copies of stacks, bytes: a quarter of a second's, at the rate of the command line.
+const STACK_RING: u32 = 4 << 20;
 /// Smallest ring of a CPU, bytes.
 const MIN_RING: u32 = 256 * 1024;
 /// Processes that a traced one and all that descend from it may come to.
@@ -73,6 +75,8 @@ pub struct Settings {
     /// Records of single half-open requests that may pass, a second; what is held back is counted. 0: none, those of completed
     /// handshakes included.
     pub request_rate: u64,
+    /// User-space stacks of who opens and accepts sockets that may be copied, a second; what is held back is counted. 0: none.
+    pub stack_rate: u64,
     /// Listeners that there is room for.
     pub max_listeners: u32,
     /// What the name of a container is waited for.
@@ -94,6 +98,7 @@ impl Default for Settings {
             queues: Queues::default(),
             interval: Duration::from_secs(1),
             request_rate: 20_000,
+            stack_rate: 0,
             patience: PATIENCE,
             max_listeners: MAX_LISTENERS,
             max_waiting: MAX_WAITING,
@@ -126,6 +131,8 @@ pub struct Loaded {
     pub signals: Vec<Signal>,
     /// Reads listeners and the kernel's counters; None: nothing is known about queues.
     pub sampler: Option<Sampler>,
+    /// Takes copies of user-space stacks; None: none is wanted.
+    pub stacks: Option<Ring>,
     /// Reads what the programs say, when they were told to.
     log: Option<EbpfLogger<Printer>>,
     /// Loss counters.
@@ -185,8 +192,9 @@ pub fn load(resolved: &Resolved, types: Types, settings: &Settings) -> Result<(L
     let ring_bytes = ring_size(settings.buffer, cpus);
     let f = &settings.filter;
     let mut globals = globals(resolved, settings, ring_bytes);
+    globals.stack_ring = if settings.stack_rate > 0 { cpus } else { 0 };
     let sizes = [
-        ("RINGS", cpus),
+        ("RINGS", cpus + u32::from(settings.stack_rate > 0)),
         ("PORTS", if f.ports.is_empty() { 1 } else { 65536 }),
         ("LISTENERS", settings.max_listeners.min(listeners_for(cpus))),
         ("WAITING", settings.max_waiting),
@@ -207,7 +215,10 @@ pub fn load(resolved: &Resolved, types: Types, settings: &Settings) -> Result<(L
     attacher.objects.open(Object::Core, attacher.globals, attacher.opener)?;
     let core = attacher.objects.get_mut(Object::Core)?;
     fill_filters(core, f)?;
-    let rings = make_rings(core, cpus, ring_bytes)?;
+    let mut sizes = vec![ring_bytes; cpus as usize];
+    sizes.extend((settings.stack_rate > 0).then_some(STACK_RING));
+    let mut rings = make_rings(core, &sizes)?;
+    let stacks = rings.split_off(cpus as usize).pop();
     let mut signals = attacher.connections(settings.queues == Queues::Only)?;
     let exact = about_queues && queues.iter().all(|signal| signal.exact);
     signals.append(&mut queues);
@@ -229,7 +240,7 @@ pub fn load(resolved: &Resolved, types: Types, settings: &Settings) -> Result<(L
     let stats = PerCpuArray::try_from(stats).map_err(|e| Error::load("opening the loss counters", e))?;
     // Not to be kept for the whole run.
     drop(opener);
-    Ok((Loaded { links, objects, iterators, signals, sampler, log, stats }, rings))
+    Ok((Loaded { links, objects, iterators, signals, sampler, stacks, log, stats }, rings))
 }
 
 /// All but what depends on the outcome of attaching.
@@ -263,6 +274,8 @@ fn globals(resolved: &Resolved, settings: &Settings, ring_bytes: u32) -> Globals
         queues: 1,
         listeners_only: u32::from(settings.queues == Queues::Only),
         request_allowance: allowance(settings.request_rate),
+        stack_ring: 0,
+        stack_allowance: allowance(settings.stack_rate),
         // What the standard library seeds its own tables with.
         source_seed: std::hash::RandomState::new().build_hasher().finish(),
         reqsk_timer: 0,
@@ -323,19 +336,21 @@ fn ring_size(buffer: u64, cpus: u32) -> u32 {
     1 << share.ilog2()
 }
 
-fn make_rings(ebpf: &Ebpf, cpus: u32, bytes: u32) -> Result<Vec<Ring>, Error> {
+/// Rings of these sizes, in the slots of their order.
+fn make_rings(ebpf: &Ebpf, sizes: &[u32]) -> Result<Vec<Ring>, Error> {
     let outer = objects::data(ebpf.map("RINGS").ok_or_else(|| Error::missing("RINGS"))?);
-    let make = |cpu| {
+    let make = |(slot, &bytes): (usize, &u32)| {
         let kind = aya_obj::generated::bpf_map_type::BPF_MAP_TYPE_RINGBUF as u32;
         let definition = aya_obj::Map::new_from_params(kind, 0, 0, bytes, 0);
         let map =
-            MapData::create(definition, &format!("ring_{cpu}"), None).map_err(|e| Error::load("making a ring", e))?;
+            MapData::create(definition, &format!("ring_{slot}"), None).map_err(|e| Error::load("making a ring", e))?;
         // aya's RingBuf maps it twice over; with the descriptor alone its memory is ours to map.
         map.fd().as_fd().try_clone_to_owned().map_err(|e| Error::load("keeping a ring", e))
     };
-    let rings = (0..cpus).map(make).collect::<Result<Vec<_>, _>>()?;
+    let rings = sizes.iter().enumerate().map(make).collect::<Result<Vec<_>, _>>()?;
     bpf::set_maps(outer.fd(), &rings).map_err(|e| Error::load("hanging in the rings", e))?;
-    rings.into_iter().map(|fd| Ring::new(fd, bytes).map_err(|e| Error::load("mapping a ring", e))).collect()
+    let map = |(fd, &bytes): (_, &u32)| Ring::new(fd, bytes).map_err(|e| Error::load("mapping a ring", e));
+    rings.into_iter().zip(sizes).map(map).collect()
 }
 
 fn fill_filters(ebpf: &mut Ebpf, f: &KernelFilter) -> Result<(), Error> {

@@ -6,6 +6,7 @@ mod file;
 mod intervals;
 pub mod live;
 mod snapshots;
+mod stacks;
 
 pub use file::{FileSource, Replay};
 

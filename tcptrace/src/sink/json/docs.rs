@@ -6,16 +6,17 @@ use super::{
     ExplainObject,
     groups::GroupObject,
     object::{Doc, Kind, Reference},
-    objects::{ConnectionObject, LossObject, SocketObject, StartObject, SummaryObject, TransitionObject},
+    objects::{ConnectionObject, LossObject, OpenedObject, SocketObject, StartObject, SummaryObject, TransitionObject},
     queues::{ListenerObject, NetnsObject, RequestObject, TimeWaitObject},
     report::ReportObject,
 };
 
-const OBJECTS: [&Reference; 13] = [
+const OBJECTS: [&Reference; 14] = [
     &StartObject::REFERENCE,
     &SocketObject::REFERENCE,
     &RequestObject::REFERENCE,
     &TransitionObject::REFERENCE,
+    &OpenedObject::REFERENCE,
     &ConnectionObject::REFERENCE,
     &TimeWaitObject::REFERENCE,
     &GroupObject::REFERENCE,
