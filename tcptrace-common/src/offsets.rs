@@ -173,6 +173,8 @@ offsets! {
     regs_ip: "pt_regs"."ip" [8] optional;
     regs_sp: "pt_regs"."sp" [8] optional;
     regs_bp: "pt_regs"."bp" [8] optional;
+    task_mm: "task_struct"."mm" [8] optional;
+    mm_exec: "mm_struct"."exec_vm" [8] optional;
 }
 
 /// The struct of that name, as a number: the first entry of [`FIELDS`] that is in it.

@@ -24,6 +24,10 @@ pub struct StackCopy {
     pub pid: u32,
     /// Bytes of `bytes` that were copied.
     pub len: u32,
+    /// Kernel address of its `mm_struct`: another one after exec(). 0: not known.
+    pub mm: u64,
+    /// Pages of executable mappings: the same number, and they are the same.
+    pub exec_pages: u64,
     /// User registers when the system call was made.
     pub ip: u64,
     /// The stack pointer: `bytes` begins there.
@@ -34,4 +38,4 @@ pub struct StackCopy {
     pub bytes: [u8; STACK_BYTES],
 }
 
-const _: () = assert!(size_of::<StackCopy>() == 56 + STACK_BYTES);
+const _: () = assert!(size_of::<StackCopy>() == 72 + STACK_BYTES);

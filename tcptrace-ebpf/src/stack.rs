@@ -10,6 +10,7 @@ use tcptrace_common::{
 use crate::{
     bucket as buckets, emit,
     maps::{STACK_ALLOWANCE, STACK_RING},
+    memory::{Memory, Probed},
     place::{Place, off},
     sock::ld,
 };
@@ -56,6 +57,9 @@ pub fn copy(cookie: u64, seq: u16, made_by: impl FnOnce(u64) -> bool) -> u16 {
             (*head).seq = seq;
             (*head).flags = 0;
             (*r).pid = (h::bpf_get_current_pid_tgid() >> 32) as u32;
+            let mm = mm();
+            (*r).mm = mm as u64;
+            (*r).exec_pages = if mm.is_null() { 0 } else { Probed::ld(mm, off!(mm_exec)) };
             (*r).ip = ip;
             (*r).sp = sp;
             (*r).bp = bp;
@@ -63,6 +67,16 @@ pub fn copy(cookie: u64, seq: u16, made_by: impl FnOnce(u64) -> bool) -> u16 {
         }
     });
     if made { flag::STACK } else { 0 }
+}
+
+/// The current task's `mm_struct`; null where it cannot be told apart from others.
+#[inline(always)]
+unsafe fn mm() -> *const u8 {
+    if off!(task_mm).is_absent() || off!(mm_exec).is_absent() {
+        return core::ptr::null();
+    }
+    // SAFETY: a checked read of a live task.
+    unsafe { Probed::ld::<u64>(h::bpf_get_current_task() as *const u8, off!(task_mm)) as *const u8 }
 }
 
 /// Copy page by page, up to the first that is not there: behind the bottom of the stack, or not in memory. How many bytes.

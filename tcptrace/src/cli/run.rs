@@ -176,8 +176,7 @@ async fn record(mut config: Record) -> Result<ExitCode> {
     let signals = Signals::new()?.with_user()?;
     fits_in_memory(config.keeps)?;
     let held = hold(config.command.take(), &mut config.filter).await?;
-    let how =
-        How { tier: config.tier, stack_rate: config.stack_rate, period: live::RELAXED, verbose: config.verbose };
+    let how = How { tier: config.tier, stack_rate: config.stack_rate, period: live::RELAXED, verbose: config.verbose };
     let source = start(&config.filter, config.buffer, config.queues, how)?;
     match config.keeps {
         Keeps::All => {

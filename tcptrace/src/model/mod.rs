@@ -16,6 +16,7 @@ mod queue;
 mod state;
 mod summary;
 
+pub use crate::frame::fact::{Stack, StackFrame};
 pub use address::address;
 pub use cgroup::{Cgroup, Container, Runtime};
 pub(crate) use connection::Notes;
@@ -29,7 +30,6 @@ pub use queue::{
     DROPPED, Depth, Detail, Dropped, Left, LimitedBy, Listening, NetnsCounters, Outcome, Remnant, Request, Residual,
     Waits,
 };
-pub use crate::frame::fact::{Stack, StackFrame};
 pub use state::State;
 pub use summary::Summary;
 

@@ -9,8 +9,8 @@ use crate::{
     filter::{Filter, Verdict},
     group::Groups,
     model::{
-        Connection, Final, Found, Listening, Mark, Mini, NetnsCounters, Observer, Remnant, Request, Role, Stack,
-        State, Transition,
+        Connection, Final, Found, Listening, Mark, Mini, NetnsCounters, Observer, Remnant, Request, Role, Stack, State,
+        Transition,
     },
     sink::Sink,
 };

@@ -38,27 +38,27 @@ mod tests {
     fn calls_are_known_by_their_ends() {
         for call in [
             &[0xe8, 1, 2, 3, 4][..],
-            &[0xff, 0xd0],                         // call *%rax
-            &[0x41, 0xff, 0xd4],                   // call *%r12
-            &[0xff, 0x10],                         // call *(%rax)
-            &[0xff, 0x53, 0x18],                   // call *0x18(%rbx)
-            &[0xff, 0x15, 1, 2, 3, 4],             // call *symbol(%rip)
-            &[0xff, 0x14, 0xc7],                   // call *(%rdi,%rax,8)
-            &[0xff, 0x54, 0x24, 0x08],             // call *8(%rsp)
-            &[0xff, 0x14, 0xc5, 1, 2, 3, 4],       // call *table(,%rax,8)
-            &[0xff, 0x90, 1, 2, 3, 4],             // call *disp32(%rax)
-            &[0xff, 0x94, 0x24, 1, 2, 3, 4],       // call *disp32(%rsp)
+            &[0xff, 0xd0],                   // call *%rax
+            &[0x41, 0xff, 0xd4],             // call *%r12
+            &[0xff, 0x10],                   // call *(%rax)
+            &[0xff, 0x53, 0x18],             // call *0x18(%rbx)
+            &[0xff, 0x15, 1, 2, 3, 4],       // call *symbol(%rip)
+            &[0xff, 0x14, 0xc7],             // call *(%rdi,%rax,8)
+            &[0xff, 0x54, 0x24, 0x08],       // call *8(%rsp)
+            &[0xff, 0x14, 0xc5, 1, 2, 3, 4], // call *table(,%rax,8)
+            &[0xff, 0x90, 1, 2, 3, 4],       // call *disp32(%rax)
+            &[0xff, 0x94, 0x24, 1, 2, 3, 4], // call *disp32(%rsp)
         ] {
             let before = [&[0x90; 4][..], call].concat();
             assert!(ends_with_call(&before), "{call:x?}");
         }
         for other in [
             &[0x90; 8][..],
-            &[0x48, 0x89, 0xe5],                   // mov %rsp,%rbp
-            &[0xff, 0xe0],                         // jmp *%rax
-            &[0xff, 0xd0, 0x90],                   // call *%rax; nop
-            &[0xff, 0x25, 1, 2, 3, 4],             // jmp *symbol(%rip)
-            &[0xe8, 1, 2, 3, 4, 0x90],             // call; nop
+            &[0x48, 0x89, 0xe5],       // mov %rsp,%rbp
+            &[0xff, 0xe0],             // jmp *%rax
+            &[0xff, 0xd0, 0x90],       // call *%rax; nop
+            &[0xff, 0x25, 1, 2, 3, 4], // jmp *symbol(%rip)
+            &[0xe8, 1, 2, 3, 4, 0x90], // call; nop
             &[],
         ] {
             assert!(!ends_with_call(other), "{other:x?}");

@@ -2,6 +2,7 @@
 //!
 //! | file | |
 //! |---|---|
+//! | `processes` | whose stacks were copied |
 //! | `maps` | which file is mapped where in a process |
 //! | `module` | one ELF file: what is needed of it to unwind and to name |
 //! | `symbols` | its symbol table |
@@ -9,7 +10,7 @@
 //! | `modules` | those that were read, each once |
 //! | `call` | is there a call in front of what should be a return address? |
 //! | `unwind` | from frame to frame |
-//! | `resolver` | a thread that does all of it, and may wait for file systems |
+//! | `resolver` | the threads that do all of it, and may wait for file systems |
 //!
 //! Nothing is guessed: a frame whose return address no call stands in front of ends the stack, a function without a name is told by its
 //! module and offset.
@@ -19,6 +20,7 @@ mod lines;
 mod maps;
 mod module;
 mod modules;
+mod processes;
 mod resolver;
 mod symbols;
 #[cfg(test)]

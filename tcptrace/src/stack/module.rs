@@ -1,13 +1,6 @@
 //! One ELF file of x86-64: what unwinding and naming need of it.
 
-use std::{
-    collections::HashMap,
-    fs::File,
-    io,
-    ops::Range,
-    os::unix::fs::FileExt as _,
-    sync::Arc,
-};
+use std::{collections::HashMap, fs::File, io, ops::Range, os::unix::fs::FileExt as _, sync::Arc};
 
 use framehop::ExplicitModuleSectionInfo;
 use object::{
@@ -76,11 +69,8 @@ impl Module {
         }
         let code = header.program_headers(endian, &cache).map_err(elf)?;
         let code = code.iter().filter(|s| s.p_type(endian) == PT_LOAD && s.p_flags(endian) & PF_X != 0);
-        let code = code.map(|s| Segment {
-            offset: s.p_offset(endian),
-            address: s.p_vaddr(endian),
-            size: s.p_filesz(endian),
-        });
+        let code =
+            code.map(|s| Segment { offset: s.p_offset(endian), address: s.p_vaddr(endian), size: s.p_filesz(endian) });
         let code: Vec<Segment> = code.collect();
         let table = header.sections(endian, &cache).map_err(elf)?;
         let mut places = HashMap::new();
@@ -88,7 +78,8 @@ impl Module {
         for section in table.iter() {
             let Ok(name) = table.section_name(endian, section) else { continue };
             let (offset, size) = (section.sh_offset(endian), section.sh_size(endian));
-            let plain = section.sh_type(endian) != SHT_NOBITS && section.sh_flags(endian) & u64::from(SHF_COMPRESSED) == 0;
+            let plain =
+                section.sh_type(endian) != SHT_NOBITS && section.sh_flags(endian) & u64::from(SHF_COMPRESSED) == 0;
             let (Ok(name), true, Some(end)) = (std::str::from_utf8(name), plain, offset.checked_add(size)) else {
                 continue;
             };
@@ -193,9 +184,11 @@ impl Module {
         if places.is_empty() {
             places.push(Place::default());
         }
-        if let Some(outermost) = places.last_mut().filter(|place| place.function.is_none()) {
-            let name = self.symbols.name(&self.file, stated);
-            outermost.function = name.map(|name| addr2line::demangle_auto(name.into(), None).into_owned());
+        // Debug information may have no more than the last part of a name.
+        if let Some(outermost) = places.last_mut()
+            && let Some(name) = self.symbols.name(&self.file, stated)
+        {
+            outermost.function = Some(addr2line::demangle_auto(name.into(), None).into_owned());
         }
         if self.named.len() >= MOST_NAMED {
             self.named.clear();

@@ -7,12 +7,15 @@ use std::{
     path::PathBuf,
 };
 
-use super::{maps::Mapping, module::Module};
+use super::{maps::Mapping, module::Module, processes::Process};
 
 /// Files that are kept.
 const MOST: usize = 256;
 /// Bytes that they may take together, but for the one in use.
 const MOST_BYTES: u64 = 256 << 20;
+
+/// Mappings whose files are remembered.
+const MOST_LOCATED: usize = 1 << 14;
 
 /// What makes a file another one: device, inode, size, and when it was changed.
 type Key = (u64, u64, u64, i64, i64);
@@ -21,6 +24,8 @@ type Key = (u64, u64, u64, i64, i64);
 #[derive(Default)]
 pub struct Modules {
     known: HashMap<Key, Entry>,
+    /// Which file is behind a mapping: by the process' number and the mapping's start.
+    located: HashMap<(u64, u64), Key>,
     uses: u64,
 }
 
@@ -31,11 +36,27 @@ struct Entry {
 }
 
 impl Modules {
-    /// The file behind a mapping of process `pid`; None: it is gone, or cannot be made use of.
-    pub fn of(&mut self, pid: u32, mapping: &Mapping) -> Option<&mut Module> {
-        let (path, meta) = locate(pid, mapping)?;
-        let key = key(&meta);
+    /// The file behind a mapping of a process; None: it is gone, or cannot be made use of.
+    pub fn of(&mut self, process: &Process, mapping: &Mapping) -> Option<&mut Module> {
+        let place = (process.number, mapping.start);
+        let key = match self.located.get(&place).filter(|key| self.known.contains_key(*key)) {
+            Some(key) => *key,
+            None => self.find(process, mapping)?,
+        };
+        if self.located.len() >= MOST_LOCATED {
+            self.located.clear();
+        }
+        self.located.insert(place, key);
         self.uses += 1;
+        let entry = self.known.get_mut(&key)?;
+        entry.used = self.uses;
+        entry.module.as_mut()
+    }
+
+    /// Read it, unless it is known.
+    fn find(&mut self, process: &Process, mapping: &Mapping) -> Option<Key> {
+        let (path, meta) = locate(process.pid, mapping)?;
+        let key = key(&meta);
         if !self.known.contains_key(&key) {
             let file = File::open(path).ok()?;
             // Another file may have come in its place.
@@ -43,11 +64,9 @@ impl Modules {
                 return None;
             }
             self.make_room();
-            self.known.insert(key, Entry { module: Module::read(file).ok(), used: 0 });
+            self.known.insert(key, Entry { module: Module::read(file).ok(), used: self.uses });
         }
-        let entry = self.known.get_mut(&key)?;
-        entry.used = self.uses;
-        entry.module.as_mut()
+        Some(key)
     }
 
     fn make_room(&mut self) {

@@ -1,17 +1,14 @@
-//! A thread that unwinds and names what the kernel programs copied: the ring of copies in, [`Answer`]s out.
+//! Two threads that unwind and name what the kernel programs copied: the ring of copies in, [`Answer`]s out.
 //!
-//! It reads files of whoever is traced, which may lie on a file system that takes its time: nobody waits for it. What is unwound is a
-//! process that goes on meanwhile, and may end: its mappings are read first of all.
+//! One reads a process' mappings as soon as a stack of it was copied, for it may end right behind. The other reads files of whoever is
+//! traced, which may lie on a file system that takes its time: nobody waits for it.
 
 use std::{
-    fs, io,
-    os::{
-        fd::{AsFd as _, OwnedFd},
-        unix::fs::MetadataExt as _,
-    },
+    io,
+    os::fd::{AsFd as _, OwnedFd},
     sync::{
         Arc,
-        mpsc::{Receiver, RecvTimeoutError, Sender, channel},
+        mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, TrySendError, channel, sync_channel},
     },
     thread,
     time::Duration,
@@ -24,7 +21,10 @@ use rustix::{
 use tcptrace_common::stack::StackCopy;
 use zerocopy::FromBytes as _;
 
-use super::{maps, modules::Modules, unwind};
+use super::{
+    processes::{Process, Processes},
+    unwind::Unwinder,
+};
 use crate::{
     frame::{Frames, fact::StackFrame},
     kernel::{
@@ -35,6 +35,8 @@ use crate::{
 
 /// Copies that are taken out of the ring at a time, bytes.
 const BATCH: usize = 16 * size_of::<StackCopy>();
+/// Copies that wait to be unwound at most, half a second's at the highest rate.
+const WAITING: usize = 512;
 
 /// What became of a copy.
 #[derive(Clone, Debug)]
@@ -50,7 +52,7 @@ pub struct Answer {
 /// See the module.
 pub struct Resolver {
     answers: Receiver<Answer>,
-    /// Closed, it ends the thread.
+    /// Closed, it ends the threads.
     _running: OwnedFd,
 }
 
@@ -58,12 +60,16 @@ impl Resolver {
     /// Begin to take what comes into this ring.
     ///
     /// # Errors
-    /// There can be no thread, or no pipe.
+    /// There can be no threads, or no pipe.
     pub fn start(ring: Ring) -> io::Result<Self> {
         let (ended, running) = pipe_with(PipeFlags::CLOEXEC)?;
         let (sender, answers) = channel();
-        // Not waited for at the end: it may hang in a file system.
-        thread::Builder::new().name("stacks".to_owned()).spawn(move || work(ring, &ended, &sender))?;
+        let (to_name, jobs) = sync_channel(WAITING);
+        let refused = sender.clone();
+        // Not waited for at the end: they may hang in a file system.
+        let begin = |name: &str| thread::Builder::new().name(name.to_owned());
+        begin("stacks-look").spawn(move || look(ring, &ended, &to_name, &refused))?;
+        begin("stacks-name").spawn(move || name(&jobs, &sender))?;
         Ok(Self { answers, _running: running })
     }
 
@@ -81,16 +87,23 @@ impl Resolver {
     }
 }
 
-fn work(ring: Ring, ended: &OwnedFd, sender: &Sender<Answer>) {
+/// A copy, and whose it is.
+type Job = (Box<StackCopy>, Arc<Process>);
+
+/// Take copies out of the ring, and look at their processes at once.
+fn look(ring: Ring, ended: &OwnedFd, jobs: &SyncSender<Job>, answers: &Sender<Answer>) {
     let mut merge = Merge::new(vec![ring]);
     let mut frames = Frames::with_capacity(BATCH);
-    let mut stacks = Stacks::new();
+    let mut processes = Processes::default();
+    make_haste();
     loop {
         let more = !merge.drain(monotonic(), &mut frames, BATCH);
-        let copies = frames.iter().filter_map(|record| StackCopy::ref_from_prefix(record).ok());
-        for (copy, _) in copies {
-            let frames = stacks.resolve(copy).into();
-            if sender.send(Answer { sock: copy.head.sock, seq: copy.head.seq, frames }).is_err() {
+        for (copy, _) in frames.iter().filter_map(|record| StackCopy::ref_from_prefix(record).ok()) {
+            let process = processes.of(copy);
+            let Err(refused) = jobs.try_send((Box::new(*copy), process)) else { continue };
+            // Whoever unwinds hangs in a file system: this one has no name.
+            let lost = Answer { sock: copy.head.sock, seq: copy.head.seq, frames: Arc::from([]) };
+            if matches!(refused, TrySendError::Disconnected(_)) || answers.send(lost).is_err() {
                 return;
             }
         }
@@ -111,30 +124,19 @@ fn work(ring: Ring, ended: &OwnedFd, sender: &Sender<Answer>) {
     }
 }
 
-/// Unwinds one copy after the other.
-pub struct Stacks {
-    modules: Modules,
-    cache: unwind::Cache,
-    /// Numbers of processes here are those that the kernel programs tell.
-    numbers_agree: bool,
+/// Let this thread run before others that are ready: it has little to do, and what it looks at may be about to end.
+fn make_haste() {
+    // SAFETY: of the calling thread alone (setpriority(2), NOTES). Where it is not permitted it takes its turn.
+    let _ = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, -20) };
 }
 
-impl Stacks {
-    /// Nothing is read yet.
-    pub fn new() -> Self {
-        /// Inode number of the initial pid namespace (`PROC_PID_INIT_INO` of linux/proc_ns.h).
-        const INITIAL: u64 = 0xeffffffc;
-        let numbers_agree = fs::metadata("/proc/self/ns/pid").is_ok_and(|meta| meta.ino() == INITIAL);
-        Self { modules: Modules::default(), cache: unwind::Cache::new(), numbers_agree }
-    }
-
-    /// The frames of a copied stack.
-    pub fn resolve(&mut self, copy: &StackCopy) -> Vec<StackFrame> {
-        if !self.numbers_agree {
-            return Vec::new();
+/// Unwind and name.
+fn name(jobs: &Receiver<Job>, answers: &Sender<Answer>) {
+    let mut unwinder = Unwinder::default();
+    while let Ok((copy, process)) = jobs.recv() {
+        let frames = unwinder.unwind(&copy, &process).into();
+        if answers.send(Answer { sock: copy.head.sock, seq: copy.head.seq, frames }).is_err() {
+            return;
         }
-        // The process may be gone: then nothing is known of it.
-        let mappings = maps::executable(copy.pid).unwrap_or_default();
-        unwind::unwind(copy, &mappings, &mut self.modules, &mut self.cache)
     }
 }

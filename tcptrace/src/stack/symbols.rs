@@ -79,7 +79,9 @@ impl Symbols {
         let names = fitting.filter_map(|s| Some((s.size == 0, self.read_name(file, s.name)?)));
         // Of several names the plainest: connect, not __connect.
         let underscores = |name: &str| name.len() - name.trim_start_matches('_').len();
-        names.min_by_key(|(sizeless, name)| (*sizeless, underscores(name), name.len(), Reverse(name.clone()))).map(|n| n.1)
+        names
+            .min_by_key(|(sizeless, name)| (*sizeless, underscores(name), name.len(), Reverse(name.clone())))
+            .map(|n| n.1)
     }
 
     fn read_name(&self, file: &File, at: u32) -> Option<String> {

@@ -7,7 +7,7 @@ use tcptrace_common::{
     stack::{STACK_BYTES, StackCopy},
 };
 
-use super::resolver::Stacks;
+use super::{processes::Processes, unwind::Unwinder};
 use crate::frame::fact::StackFrame;
 
 /// What the kernel program copies when a function makes a system call.
@@ -30,13 +30,16 @@ fn copy(ip: u64, sp: u64, bp: u64) -> Box<StackCopy> {
         head: Head::default(),
         pid: std::process::id(),
         len: 0,
+        mm: 0,
+        exec_pages: 0,
         ip,
         sp,
         bp,
         bytes: [0; STACK_BYTES],
     });
     // As much as there is.
-    copy.len = File::open("/proc/self/mem").and_then(|memory| memory.read_at(&mut copy.bytes, sp)).expect("procfs") as u32;
+    copy.len =
+        File::open("/proc/self/mem").and_then(|memory| memory.read_at(&mut copy.bytes, sp)).expect("procfs") as u32;
     copy
 }
 
@@ -62,16 +65,22 @@ fn outermost() -> Box<StackCopy> {
     copy
 }
 
+fn resolve(copy: &StackCopy) -> Vec<StackFrame> {
+    Unwinder::default().unwind(copy, &Processes::default().of(copy))
+}
+
 fn names(frames: &[StackFrame]) -> Vec<&str> {
     frames.iter().map(|frame| frame.function.as_deref().unwrap_or("-")).collect()
 }
 
 #[test]
 fn this_program_is_unwound_and_named() {
-    let frames = Stacks::new().resolve(&outermost());
+    let frames = resolve(&outermost());
     let names = names(&frames);
-    let place = |name: &str| names.iter().position(|n| n.ends_with(name)).unwrap_or_else(|| panic!("{name}: {names:?}"));
-    let places = ["tests::innermost", "tests::middle", "tests::outermost", "this_program_is_unwound_and_named"].map(place);
+    let place =
+        |name: &str| names.iter().position(|n| n.ends_with(name)).unwrap_or_else(|| panic!("{name}: {names:?}"));
+    let places =
+        ["tests::innermost", "tests::middle", "tests::outermost", "this_program_is_unwound_and_named"].map(place);
     assert!(places.is_sorted() && places[0] == 0, "{names:?}");
     let frame = &frames[0];
     let program = std::env::current_exe().expect("procfs");
@@ -85,9 +94,9 @@ fn this_program_is_unwound_and_named() {
 #[test]
 fn it_ends_where_the_copy_ends() {
     let mut copy = outermost();
-    let whole = Stacks::new().resolve(&copy);
+    let whole = resolve(&copy);
     copy.len = 64;
-    let cut = Stacks::new().resolve(&copy);
+    let cut = resolve(&copy);
     assert!(!cut.is_empty() && cut.len() < whole.len());
     assert_eq!(cut, whole[..cut.len()]);
 }
@@ -95,16 +104,16 @@ fn it_ends_where_the_copy_ends() {
 #[test]
 fn nothing_is_made_of_nonsense() {
     let mut copy = outermost();
-    let whole = Stacks::new().resolve(&copy);
+    let whole = resolve(&copy);
     // Addresses of code, but of none that a call stands in front of: where functions begin.
     let begin = (innermost as *const () as u64).to_le_bytes();
     copy.bytes.chunks_exact_mut(8).for_each(|word| word.copy_from_slice(&begin));
-    let frames = Stacks::new().resolve(&copy);
+    let frames = resolve(&copy);
     assert_eq!(frames, whole[..frames.len()]);
     assert!(frames.len() < whole.len() && names(&frames)[0].ends_with("innermost"), "{:?}", names(&frames));
     copy.ip = 8;
-    assert_eq!(Stacks::new().resolve(&copy), []);
+    assert_eq!(resolve(&copy), []);
     // No process has this number.
     copy.pid = u32::MAX >> 1;
-    assert_eq!(Stacks::new().resolve(&copy), []);
+    assert_eq!(resolve(&copy), []);
 }

@@ -12,66 +12,76 @@ use super::{
     call::{self, ends_with_call},
     maps::{self, Mapping},
     modules::Modules,
+    processes::Process,
 };
 use crate::frame::fact::StackFrame;
 
 /// Most frames of a stack.
 const DEEPEST: usize = 128;
 
-/// Rules that were found, for addresses that come again.
-pub type Cache = CacheX86_64<MayAllocateDuringUnwind>;
+/// Unwinds one copy after the other.
+pub struct Unwinder {
+    modules: Modules,
+    /// Rules that were found, for addresses that come again.
+    cache: CacheX86_64<MayAllocateDuringUnwind>,
+}
 
-/// The frames of a stack, innermost first, as far as it can be followed.
-pub fn unwind(copy: &StackCopy, mappings: &[Mapping], modules: &mut Modules, cache: &mut Cache) -> Vec<StackFrame> {
-    let mut unwinder = UnwinderX86_64::new();
-    let mut known = Vec::new();
-    let mut registers = UnwindRegsX86_64::new(copy.ip, copy.sp, copy.bp);
-    let mut read = |address| word(copy, address).ok_or(());
-    let mut address = FrameAddress::from_instruction_pointer(copy.ip);
-    let mut frames = Vec::new();
-    while let Some(mapping) = maps::find(mappings, address.address_for_lookup())
-        && frames.len() < DEEPEST
-    {
-        if mapping.inode == 0 {
-            // Code that was made at run time, or the kernel's own for user space.
-            if address.is_return_address() && !is_behind_call(copy.pid, address.address()) {
-                break;
-            }
-            frames.push(StackFrame { module: Some(anonymous(mapping).to_owned()), ..StackFrame::default() });
-        } else {
-            let module = modules.of(copy.pid, mapping);
-            let stated = module.as_ref().and_then(|module| module.stated(mapping, address.address()));
-            let Some((module, stated)) = module.zip(stated) else {
-                if !address.is_return_address() {
-                    frames.push(StackFrame { module: Some(mapping.name().to_owned()), ..StackFrame::default() });
+impl Default for Unwinder {
+    fn default() -> Self {
+        Self { modules: Modules::default(), cache: CacheX86_64::new() }
+    }
+}
+
+impl Unwinder {
+    /// The frames of a stack, innermost first, as far as it can be followed.
+    pub fn unwind(&mut self, copy: &StackCopy, process: &Process) -> Vec<StackFrame> {
+        let mut tables = UnwinderX86_64::new();
+        let mut added = Vec::new();
+        let mut registers = UnwindRegsX86_64::new(copy.ip, copy.sp, copy.bp);
+        let mut read = |address| word(copy, address).ok_or(());
+        let mut address = FrameAddress::from_instruction_pointer(copy.ip);
+        let mut frames = Vec::new();
+        while let Some(mapping) = maps::find(&process.mappings, address.address_for_lookup())
+            && frames.len() < DEEPEST
+        {
+            let is_call = address.is_return_address();
+            if mapping.inode == 0 {
+                // Code that was made at run time, or the kernel's own for user space.
+                if is_call && !is_behind_call(copy.pid, address.address()) {
+                    break;
                 }
-                break;
-            };
-            if address.is_return_address() && !module.is_behind_call(stated) {
-                break;
-            }
-            let lookup = stated - (address.address() - address.address_for_lookup());
-            for place in &*module.places(lookup) {
-                frames.push(StackFrame {
+                frames.push(StackFrame { module: Some(anonymous(mapping).to_owned()), ..StackFrame::default() });
+            } else {
+                let module = self.modules.of(process, mapping);
+                let stated = module.as_ref().and_then(|module| module.stated(mapping, address.address()));
+                let Some((module, stated)) = module.zip(stated) else {
+                    // It is where the system call was made: that much is known.
+                    if !is_call {
+                        frames.push(StackFrame { module: Some(mapping.name().to_owned()), ..StackFrame::default() });
+                    }
+                    break;
+                };
+                if is_call && !module.is_behind_call(stated) {
+                    break;
+                }
+                frames.extend(module.places(stated - u64::from(is_call)).iter().map(|place| StackFrame {
                     function: place.function.clone(),
                     module: Some(mapping.name().to_owned()),
                     offset: Some(stated),
                     file: place.file.clone(),
                     line: place.line,
-                });
-            }
-            if !known.contains(&mapping.start) {
-                known.push(mapping.start);
-                if let Some(tables) = module.unwind(mapping) {
-                    unwinder.add_module(tables);
+                }));
+                if !added.contains(&mapping.start) {
+                    added.push(mapping.start);
+                    module.unwind(mapping).into_iter().for_each(|unwind| tables.add_module(unwind));
                 }
             }
+            let next = tables.unwind_frame(address, &mut registers, &mut self.cache, &mut read);
+            let Some(next) = next.ok().flatten().and_then(FrameAddress::from_return_address) else { break };
+            address = next;
         }
-        let next = unwinder.unwind_frame(address, &mut registers, cache, &mut read);
-        let Some(next) = next.ok().flatten().and_then(FrameAddress::from_return_address) else { break };
-        address = next;
+        frames
     }
-    frames
 }
 
 fn anonymous(mapping: &Mapping) -> &str {

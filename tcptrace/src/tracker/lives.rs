@@ -3,7 +3,9 @@
 use tcptrace_common::record::{Bound, Child, Counters, Head, Open, Tuple, flag};
 
 use super::{Tracker, ending, moves, owners};
-use crate::model::{Connection, End, Entry, Final, Inferred, Notes, Observer, Patterns, Role, State, Timeline, Transition};
+use crate::model::{
+    Connection, End, Entry, Final, Inferred, Notes, Observer, Patterns, Role, State, Timeline, Transition,
+};
 
 /// Cookies of timelines that ended lately, for records that come too late: a direct-mapped cache.
 #[derive(Default)]

@@ -58,5 +58,9 @@ int main(int argc, char **argv)
 	int rounds = strcmp(argv[1], "many") == 0 ? 3000 : 1;
 	while (rounds-- > 0)
 		checked(serve(listener, &at));
+	/* Until standard input ends. */
+	char byte;
+	while (read(0, &byte, 1) > 0)
+		;
 	return 0;
 }

@@ -45,5 +45,9 @@ int main(int argc, char **argv)
 	int server = net::take_client(listener);
 	close(client);
 	close(server);
+	// Until standard input ends.
+	char byte;
+	while (read(0, &byte, 1) > 0) {
+	}
 	return 0;
 }

@@ -32,4 +32,6 @@ fn main() {
     let server = net::take_client(&listener);
     drop(client);
     drop(server);
+    // Until standard input ends.
+    std::io::copy(&mut std::io::stdin(), &mut std::io::sink()).expect("a pipe");
 }

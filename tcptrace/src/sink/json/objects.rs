@@ -4,10 +4,10 @@ use tcptrace_common::record::Tuple;
 
 use super::{
     encode::{Actor, Address, Concluded, Family, Hex, Map, Options, States, Text, Texts, When},
-    stack::StackFrames,
     ladder::Steps,
     object::object,
     queues::Residuals,
+    stack::StackFrames,
 };
 use crate::{
     frame::fact,

@@ -12,8 +12,8 @@ use crate::{
     error::Result,
     frame::fact,
     model::{
-        Connection, End, Final, Inferred, Observer, Outcome, Payload, Remnant, Request, Role, Shape, Stack, State, Transition,
-        ladder::Ladder,
+        Connection, End, Final, Inferred, Observer, Outcome, Payload, Remnant, Request, Role, Shape, Stack, State,
+        Transition, ladder::Ladder,
     },
 };
 
