@@ -89,9 +89,18 @@ pub struct Connections {
 /// Where in their programs sockets are opened.
 #[derive(Debug, Args)]
 pub struct Stacks {
-    /// Which functions of its program came to connect() or accept(), for each socket; 1,000 a second at most
+    /// Where in its program each socket was opened or accepted: the user-space stack, 1,000 a second at most
     #[arg(long, help_heading = "Source")]
     pub stacks: bool,
+}
+
+impl Stacks {
+    /// Copies of stacks a second that are wanted at most.
+    pub fn rate(&self) -> u64 {
+        /// Each costs microseconds in the kernel and tens of them to unwind.
+        const MOST: u64 = 1000;
+        if self.stacks { MOST } else { 0 }
+    }
 }
 
 /// Processes with all that descend from them.

@@ -252,7 +252,7 @@ pub fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Option<Config>
                 buffer: r.buffer,
                 tier: r.tier.into(),
                 queues: queues(r.queues || r.requests.requests, &r.requests),
-                stack_rate: stack_rate(&r.stacks),
+                stack_rate: r.stacks.rate(),
                 duration: r.duration,
                 verbose: r.noise.verbose,
                 quiet: r.noise.quiet,
@@ -283,19 +283,9 @@ fn connections(records: Records, c: args::Connections) -> Result<Show> {
         ));
     }
     if show.from.is_some() && c.stacks.stacks {
-        return Err(Error::Usage(
-            "--stacks: a recording has the stacks that it was made with, and they are shown: leave it out".to_owned(),
-        ));
+        return Err(Error::Usage("--stacks: a recording shows the stacks that it was made with".to_owned()));
     }
-    let stack_rate = stack_rate(&c.stacks);
-    Ok(Show { queues, requests: c.requests.requests, stack_rate, command, ..show })
-}
-
-/// Copies of stacks a second.
-fn stack_rate(asked: &args::Stacks) -> u64 {
-    /// Each costs microseconds in the kernel and tens of them to unwind.
-    const MOST: u64 = 1000;
-    if asked.stacks { MOST } else { 0 }
+    Ok(Show { queues, requests: c.requests.requests, stack_rate: c.stacks.rate(), command, ..show })
 }
 
 /// The command, if there is one: then it says which processes are meant.
@@ -591,6 +581,7 @@ mod tests {
             ("tcptrace trace -q -v", "the argument '--quiet' cannot be used with '--verbose'"),
             ("tcptrace trace x", "unexpected argument 'x' found"),
             ("tcptrace conns --by comm,comm", "--by: `comm` is there twice"),
+            ("tcptrace conns --stacks --from x", "--stacks: a recording shows the stacks that it was made with"),
             ("tcptrace trace --failed", "--failed: known only when a connection is over; `tcptrace conns` has it"),
             (
                 "tcptrace queues --min-us 1s",

@@ -1,6 +1,6 @@
 //! Debug information of a file: addresses in, functions that were inlined there, files and lines out.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use addr2line::Context;
 use gimli::{Dwarf, EndianArcSlice, Error, LittleEndian, SectionId};
@@ -37,7 +37,7 @@ impl Lines {
         let Ok(mut frames) = self.0.find_frames(address).skip_all_loads() else { return places };
         // What is damaged further on leaves what came before.
         while let Ok(Some(frame)) = frames.next() {
-            let name = frame.function.as_ref().and_then(|f| f.demangle().ok().map(|name| name.into_owned()));
+            let name = frame.function.as_ref().and_then(|f| f.demangle().ok().map(Cow::into_owned));
             let location = frame.location.as_ref();
             places.push(Place {
                 function: name,
