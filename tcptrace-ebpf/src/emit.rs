@@ -53,11 +53,13 @@ pub fn map_full(program: usize) {
     }
 }
 
-/// Copy a stack into the ring that is there for them, and wake who unwinds it: the process may soon be gone. `fill` must write all of the
+/// Copy a stack into the ring that this CPU has for them, and wake who looks at the process on the same CPU, before that goes on. `fill` must write all of the
 /// slot but the head's `ts`. False: there was no room; it is counted.
 #[inline(always)]
 pub fn stack(fill: impl FnOnce(*mut StackCopy)) -> bool {
-    let Some(ring) = RINGS.get(STACK_RING.load()) else { return false };
+    // SAFETY: no arguments.
+    let cpu = unsafe { h::bpf_get_smp_processor_id() };
+    let Some(ring) = RINGS.get(STACK_RING.load() + cpu) else { return false };
     let map = core::ptr::from_ref(ring).cast_mut().cast();
     // SAFETY: a ring map, the size is constant.
     let slot = unsafe { h::bpf_ringbuf_reserve(map, size_of::<StackCopy>() as u64, 0) };

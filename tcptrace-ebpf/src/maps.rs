@@ -95,7 +95,7 @@ pub static LISTENERS_ONLY: Global<u32> = Global::new(UNSET);
 /// Records of single requests that may pass in a window of the token bucket; 0: none at all, completions included.
 #[unsafe(no_mangle)]
 pub static REQUEST_ALLOWANCE: Global<u64> = Global::new(UNSET as u64);
-/// Slot of [`RINGS`] that takes copies of user-space stacks, behind those of the CPUs; 0: none is wanted.
+/// First slot of [`RINGS`] that takes copies of user-space stacks, one for each CPU, behind all others; 0: none are wanted.
 #[unsafe(no_mangle)]
 pub static STACK_RING: Global<u32> = Global::new(UNSET);
 /// Copies of stacks that may pass in a window of the token bucket.

@@ -31,8 +31,8 @@ use super::{
     snapshot::{self, Iterators},
 };
 
-/// The ring for copies of stacks, bytes: a quarter of a second's, at the rate of the command line.
-const STACK_RING: u32 = 4 << 20;
+/// A CPU's ring for copies of stacks, bytes: twice what the token bucket lets pass at a time.
+const STACK_RING: u32 = 512 * 1024;
 /// Smallest ring of a CPU, bytes.
 const MIN_RING: u32 = 256 * 1024;
 /// Processes that a traced one and all that descend from it may come to.
@@ -131,8 +131,8 @@ pub struct Loaded {
     pub signals: Vec<Signal>,
     /// Reads listeners and the kernel's counters; None: nothing is known about queues.
     pub sampler: Option<Sampler>,
-    /// Takes copies of user-space stacks; None: none is wanted.
-    pub stacks: Option<Ring>,
+    /// Take copies of user-space stacks, by CPU; none: they are not wanted.
+    pub stacks: Vec<Ring>,
     /// Reads what the programs say, when they were told to.
     log: Option<EbpfLogger<Printer>>,
     /// Loss counters.
@@ -194,7 +194,7 @@ pub fn load(resolved: &Resolved, types: Types, settings: &Settings) -> Result<(L
     let mut globals = globals(resolved, settings, ring_bytes);
     globals.stack_ring = if settings.stack_rate > 0 { cpus } else { 0 };
     let sizes = [
-        ("RINGS", cpus + u32::from(settings.stack_rate > 0)),
+        ("RINGS", if settings.stack_rate > 0 { 2 * cpus } else { cpus }),
         ("PORTS", if f.ports.is_empty() { 1 } else { 65536 }),
         ("LISTENERS", settings.max_listeners.min(listeners_for(cpus))),
         ("WAITING", settings.max_waiting),
@@ -216,9 +216,11 @@ pub fn load(resolved: &Resolved, types: Types, settings: &Settings) -> Result<(L
     let core = attacher.objects.get_mut(Object::Core)?;
     fill_filters(core, f)?;
     let mut sizes = vec![ring_bytes; cpus as usize];
-    sizes.extend((settings.stack_rate > 0).then_some(STACK_RING));
+    if settings.stack_rate > 0 {
+        sizes.resize(2 * cpus as usize, STACK_RING);
+    }
     let mut rings = make_rings(core, &sizes)?;
-    let stacks = rings.split_off(cpus as usize).pop();
+    let stacks = rings.split_off(cpus as usize);
     let mut signals = attacher.connections(settings.queues == Queues::Only)?;
     let exact = about_queues && queues.iter().all(|signal| signal.exact);
     signals.append(&mut queues);

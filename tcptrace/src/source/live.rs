@@ -117,7 +117,8 @@ impl Live {
         let iterators = loaded.iterators.take().ok_or_else(|| Error::missing("iter_tcp"))?;
         let snapshots = Snapshots::start(iterators, settings.filter.netns.clone())?;
         let intervals = loaded.sampler.take().map(Intervals::start).transpose()?;
-        let stacks = loaded.stacks.take().map(Stacks::start).transpose()?;
+        let copies = std::mem::take(&mut loaded.stacks);
+        let stacks = if copies.is_empty() { None } else { Some(Stacks::start(copies)?) };
         for signal in &loaded.signals {
             start.signals.push((signal.name.to_owned(), signal.hook.clone().unwrap_or_else(|| "none".to_owned())));
             if signal.hook.is_none() || !signal.exact {

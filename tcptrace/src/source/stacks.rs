@@ -44,12 +44,12 @@ pub struct Stacks {
 }
 
 impl Stacks {
-    /// Begin to unwind what comes into this ring.
+    /// Begin to unwind what comes into these rings, one of each CPU.
     ///
     /// # Errors
     /// [`Error::Load`].
-    pub fn start(ring: Ring) -> Result<Self, Error> {
-        let resolver = Resolver::start(ring).map_err(|e| Error::load("starting to unwind stacks", e))?;
+    pub fn start(rings: Vec<Ring>) -> Result<Self, Error> {
+        let resolver = Resolver::start(rings).map_err(|e| Error::load("starting to unwind stacks", e))?;
         Ok(Self { resolver, stream: Stream::default() })
     }
 

@@ -1,11 +1,21 @@
 //! Whose stacks were copied: the executable mappings of each process, read once for as long as they stay the same.
 
-use std::{collections::HashMap, fs, os::unix::fs::MetadataExt as _, sync::Arc};
+use std::{
+    collections::HashMap,
+    fs,
+    os::unix::fs::MetadataExt as _,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+};
 
 use tcptrace_common::stack::StackCopy;
 
 use super::maps::{self, Mapping};
 
+/// Numbers that were given to processes, by any thread.
+static LAST: AtomicU64 = AtomicU64::new(0);
 /// Processes that are kept.
 const MOST: usize = 1024;
 
@@ -25,7 +35,6 @@ pub struct Process {
 pub struct Processes {
     /// By thread group and `mm_struct`, with the number of executable pages.
     known: HashMap<(u32, u64), (u64, Arc<Process>)>,
-    last: u64,
     /// Numbers of processes here are those that the kernel programs tell.
     numbers_agree: bool,
 }
@@ -35,7 +44,7 @@ impl Default for Processes {
         /// Inode number of the initial pid namespace (`PROC_PID_INIT_INO` of linux/proc_ns.h).
         const INITIAL: u64 = 0xefff_fffc;
         let numbers_agree = fs::metadata("/proc/self/ns/pid").is_ok_and(|meta| meta.ino() == INITIAL);
-        Self { known: HashMap::new(), last: 0, numbers_agree }
+        Self { known: HashMap::new(), numbers_agree }
     }
 }
 
@@ -50,8 +59,8 @@ impl Processes {
             return Arc::clone(process);
         }
         let mappings = if self.numbers_agree { maps::executable(copy.pid).unwrap_or_default() } else { Vec::new() };
-        self.last += 1;
-        let process = Arc::new(Process { number: self.last, pid: copy.pid, mappings });
+        let number = LAST.fetch_add(1, Relaxed);
+        let process = Arc::new(Process { number, pid: copy.pid, mappings });
         if copy.mm != 0 && !process.mappings.is_empty() {
             if self.known.len() >= MOST {
                 self.known.clear();

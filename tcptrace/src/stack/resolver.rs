@@ -1,7 +1,8 @@
-//! Two threads that unwind and name what the kernel programs copied: the ring of copies in, [`Answer`]s out.
+//! Threads that unwind and name what the kernel programs copied: the rings of copies in, [`Answer`]s out.
 //!
-//! One reads a process' mappings as soon as a stack of it was copied, for it may end right behind. The other reads files of whoever is
-//! traced, which may lie on a file system that takes its time: nobody waits for it.
+//! One on each CPU reads a process' mappings as soon as a stack of it was copied, for it may end right behind: it is woken there, in the
+//! place of the process. Another one reads files of whoever is traced, which may lie on a file system that takes its time: nobody
+//! waits for it.
 
 use std::{
     io,
@@ -17,6 +18,7 @@ use std::{
 use rustix::{
     event::{PollFd, PollFlags, poll},
     pipe::{PipeFlags, pipe_with},
+    thread::{CpuSet, sched_setaffinity},
 };
 use tcptrace_common::stack::StackCopy;
 use zerocopy::FromBytes as _;
@@ -57,18 +59,24 @@ pub struct Resolver {
 }
 
 impl Resolver {
-    /// Begin to take what comes into this ring.
+    /// Begin to take what comes into these rings, one of each CPU.
     ///
     /// # Errors
     /// There can be no threads, or no pipe.
-    pub fn start(ring: Ring) -> io::Result<Self> {
+    pub fn start(rings: Vec<Ring>) -> io::Result<Self> {
         let (ended, running) = pipe_with(PipeFlags::CLOEXEC)?;
         let (sender, answers) = channel();
         let (to_name, jobs) = sync_channel(WAITING);
-        let refused = sender.clone();
+        let ended = Arc::new(ended);
         // Not waited for at the end: they may hang in a file system.
         let begin = |name: &str| thread::Builder::new().name(name.to_owned());
-        begin("stacks-look").spawn(move || look(ring, &ended, &to_name, &refused))?;
+        for (cpu, ring) in rings.into_iter().enumerate() {
+            let (ended, jobs, refused) = (Arc::clone(&ended), to_name.clone(), sender.clone());
+            begin("stacks-look").spawn(move || {
+                make_haste(cpu);
+                look(ring, &ended, &jobs, &refused);
+            })?;
+        }
         begin("stacks-name").spawn(move || name(&jobs, &sender))?;
         Ok(Self { answers, _running: running })
     }
@@ -95,7 +103,6 @@ fn look(ring: Ring, ended: &OwnedFd, jobs: &SyncSender<Job>, answers: &Sender<An
     let mut merge = Merge::new(vec![ring]);
     let mut frames = Frames::with_capacity(BATCH);
     let mut processes = Processes::default();
-    make_haste();
     loop {
         let more = !merge.drain(monotonic(), &mut frames, BATCH);
         for (copy, _) in frames.iter().filter_map(|record| StackCopy::ref_from_prefix(record).ok()) {
@@ -124,9 +131,15 @@ fn look(ring: Ring, ended: &OwnedFd, jobs: &SyncSender<Job>, answers: &Sender<An
     }
 }
 
-/// Let this thread run before others that are ready: it has little to do, and what it looks at may be about to end.
-fn make_haste() {
-    // SAFETY: of the calling thread alone (setpriority(2), NOTES). Where it is not permitted it takes its turn.
+/// Let this thread run on that CPU, and before others that are ready there: it has little to do, and what it looks at may be about to end.
+/// Where that is not permitted, or the CPU is off, it takes its turn.
+fn make_haste(cpu: usize) {
+    let mut here = CpuSet::new();
+    if cpu < CpuSet::MAX_CPU {
+        here.set(cpu);
+        let _ = sched_setaffinity(None, &here);
+    }
+    // SAFETY: of the calling thread alone (setpriority(2), NOTES).
     let _ = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, -20) };
 }
 
