@@ -1,4 +1,4 @@
-//! What the kernel programs and the collector agree on: [`record`] and [`queue`] layouts, TCP [`state`] numbers, the list of kernel
+//! What the kernel programs and the collector agree on: [`record`], [`queue`] and [`stack`] layouts, TCP [`state`] numbers, the list of kernel
 //! [`offsets`] that the collector resolves and the programs read by, and the [`settings`] that it hands over.
 //!
 //! `no_std`, no allocation, and no logic but that of [`pair`]: one definition for both targets.
@@ -9,4 +9,5 @@ pub mod pair;
 pub mod queue;
 pub mod record;
 pub mod settings;
+pub mod stack;
 pub mod state;

@@ -170,6 +170,11 @@ offsets! {
     skb_network: "sk_buff"."network_header" [2] optional;
     skb_transport: "sk_buff"."transport_header" [2] optional;
     snd_nxt: "tcp_sock"."snd_nxt" [4] required;
+    regs_ip: "pt_regs"."ip" [8] optional;
+    regs_sp: "pt_regs"."sp" [8] optional;
+    regs_bp: "pt_regs"."bp" [8] optional;
+    task_mm: "task_struct"."mm" [8] optional;
+    mm_exec: "mm_struct"."exec_vm" [8] optional;
 }
 
 /// The struct of that name, as a number: the first entry of [`FIELDS`] that is in it.

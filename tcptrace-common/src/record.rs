@@ -98,6 +98,9 @@ pub mod flag {
     pub const EXPIRED: u16 = 1 << 9;
     /// No sequence number could be kept for this socket (storage failed).
     pub const SEQ_ABSENT: u16 = 1 << 10;
+    /// [`OPEN`](super::kind::OPEN), [`ACCEPTED`](super::kind::ACCEPTED): the user-space stack was copied
+    /// ([`StackCopy`](crate::stack::StackCopy)).
+    pub const STACK: u16 = 1 << 12;
 }
 
 /// Bits of `options`.

@@ -153,6 +153,8 @@ pub struct CpuStats {
     pub tokens: [Tokens; second::COUNT],
     /// Events that second programs took because they interrupted the first ([`second`]).
     pub nested: [u64; second::COUNT],
+    /// User-space stacks that were not copied: more a second than is asked for, or no room.
+    pub stacks_held_back: u64,
 }
 
 /// Entries of the map `LISTENERS`: listeners that something happened to since the start.
@@ -171,7 +173,17 @@ pub struct Waiting {
     pub since: u64,
 }
 
-/// Value of the map `BUCKET`: how many records of single requests there were in the running window.
+/// Entries of the map `BUCKET`.
+pub mod bucket {
+    /// For records of single requests.
+    pub const REQUESTS: u32 = 0;
+    /// For copies of user-space stacks.
+    pub const STACKS: u32 = 1;
+    #[expect(missing_docs, reason = "the name says it")]
+    pub const COUNT: u32 = 2;
+}
+
+/// Value of the map `BUCKET`: how many records there were in the running window.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Bucket {

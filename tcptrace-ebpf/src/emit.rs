@@ -1,9 +1,9 @@
 //! Reserve, fill, submit: the only way into a ring.
 
 use aya_ebpf::helpers::generated as h;
-use tcptrace_common::{record::Head, settings::CpuStats};
+use tcptrace_common::{record::Head, settings::CpuStats, stack::StackCopy};
 
-use crate::maps::{RINGS, STATS, WAKE_BYTES};
+use crate::maps::{RINGS, STACK_RING, STATS, WAKE_BYTES};
 
 const BPF_RB_NO_WAKEUP: u64 = 1;
 const BPF_RB_FORCE_WAKEUP: u64 = 2;
@@ -50,5 +50,37 @@ pub fn map_full(program: usize) {
     if let Some(stats) = STATS.get_ptr_mut(0) {
         // SAFETY: `program` is a constant below the array's length.
         unsafe { (*stats).map_full[program] += 1 }
+    }
+}
+
+/// Copy a stack into the ring that this CPU has for them, and wake who looks at the process on the same CPU, before that goes on. `fill` must write all of the
+/// slot but the head's `ts`. False: there was no room; it is counted.
+#[inline(always)]
+pub fn stack(fill: impl FnOnce(*mut StackCopy)) -> bool {
+    // SAFETY: no arguments.
+    let cpu = unsafe { h::bpf_get_smp_processor_id() };
+    let Some(ring) = RINGS.get(STACK_RING.load() + cpu) else { return false };
+    let map = core::ptr::from_ref(ring).cast_mut().cast();
+    // SAFETY: a ring map, the size is constant.
+    let slot = unsafe { h::bpf_ringbuf_reserve(map, size_of::<StackCopy>() as u64, 0) };
+    if slot.is_null() {
+        stack_held_back();
+        return false;
+    }
+    fill(slot.cast());
+    // SAFETY: it starts with a `Head`; the slot is ours until it is submitted.
+    unsafe {
+        (*slot.cast::<Head>()).ts = h::bpf_ktime_get_ns();
+        h::bpf_ringbuf_submit(slot, BPF_RB_FORCE_WAKEUP);
+    }
+    true
+}
+
+/// A stack was not copied.
+#[inline(always)]
+pub fn stack_held_back() {
+    if let Some(stats) = STATS.get_ptr_mut(0) {
+        // SAFETY: a per-CPU entry.
+        unsafe { (*stats).stacks_held_back += 1 }
     }
 }

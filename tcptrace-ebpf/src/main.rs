@@ -11,10 +11,13 @@
 //! | [`pair`] | two programs on one hook, where one would have to skip what interrupts it |
 //! | [`per_socket`] | what is kept about a live socket: sequence number, owner |
 //! | [`emit`] | reserve, fill, submit, count |
+//! | [`stack`] | user-space stacks of processes that open and accept sockets |
 //! | [`hooks`] | one file per signal; several entry points may share a handler |
 #![cfg_attr(target_arch = "bpf", no_std, no_main, feature(asm_experimental_arch))]
 #![cfg_attr(not(target_arch = "bpf"), allow(dead_code, reason = "host builds check the code and run none of it"))]
 
+#[expect(dead_code, reason = "the other objects use the rest")]
+mod bucket;
 mod emit;
 #[expect(dead_code, reason = "the other objects use the rest")]
 mod filter;
@@ -31,6 +34,7 @@ mod place;
 #[expect(dead_code, reason = "declares the map that the other objects share")]
 mod scratch;
 mod sock;
+mod stack;
 mod task;
 
 /// Host builds get an empty program in place of an object.

@@ -58,9 +58,9 @@ pub static EMPTY: Array<ListenerEntry> = Array::with_max_entries(1, 0);
 /// Connections in accept queues, by the child's kernel address.
 #[map]
 pub static WAITING: HashMap<u64, Waiting> = HashMap::with_max_entries(MAX_WAITING, 0);
-/// The token bucket for records of single requests.
+/// The token buckets: for records of single requests, for copies of stacks.
 #[map]
-pub static BUCKET: Array<Bucket> = Array::with_max_entries(1, 0);
+pub static BUCKET: Array<Bucket> = Array::with_max_entries(tcptrace_common::settings::bucket::COUNT, 0);
 /// Number of the running interval, which the collector counts up from 1; 0: not all is attached, nothing is counted.
 #[map]
 pub static EPOCH: Array<u32> = Array::with_max_entries(1, 0);
@@ -95,6 +95,12 @@ pub static LISTENERS_ONLY: Global<u32> = Global::new(UNSET);
 /// Records of single requests that may pass in a window of the token bucket; 0: none at all, completions included.
 #[unsafe(no_mangle)]
 pub static REQUEST_ALLOWANCE: Global<u64> = Global::new(UNSET as u64);
+/// First slot of [`RINGS`] that takes copies of user-space stacks, one for each CPU, behind all others; 0: none are wanted.
+#[unsafe(no_mangle)]
+pub static STACK_RING: Global<u32> = Global::new(UNSET);
+/// Copies of stacks that may pass in a window of the token bucket.
+#[unsafe(no_mangle)]
+pub static STACK_ALLOWANCE: Global<u64> = Global::new(UNSET as u64);
 /// Of the estimator of distinct sources: random, so that nobody can choose sources that look like one, or like millions.
 #[unsafe(no_mangle)]
 pub static SOURCE_SEED: Global<u64> = Global::new(UNSET as u64);

@@ -51,6 +51,8 @@ pub enum Event<'a> {
     Cgroup(fact::Cgroup),
     Netns(u64, fact::Netns),
     Interval(u64, fact::Interval),
+    Stack(fact::Stack),
+    OpenedAt(u64, fact::OpenedAt),
 }
 
 /// Why a frame was not understood.
@@ -117,6 +119,8 @@ pub fn decode(record: &[u8]) -> Result<Event<'_>, Error> {
         fact::kind::CGROUP => Event::Cgroup(json(head, body)?),
         fact::kind::NETNS => Event::Netns(head.ts, json(head, body)?),
         fact::kind::INTERVAL => Event::Interval(head.ts, json(head, body)?),
+        fact::kind::STACK => Event::Stack(json(head, body)?),
+        fact::kind::OPENED_AT => Event::OpenedAt(head.ts, json(head, body)?),
         unknown => return Err(Error::Unknown(unknown)),
     })
 }

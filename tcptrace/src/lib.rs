@@ -8,6 +8,7 @@
 //! |---|---|
 //! | [`kernel`] | what this kernel offers; loads, attaches, snapshots |
 //! | [`source`] | live kernel or recording → [`frame`]s |
+//! | [`stack`] | copies of user-space stacks → functions |
 //! | [`recording`] | frames ↔ file |
 //! | [`decode`] | frame → [`decode::Event`] |
 //! | [`model`] | the words of everything above the decoder: states, ends, connections |
@@ -38,5 +39,6 @@ pub mod recording;
 pub mod report;
 pub mod sink;
 pub mod source;
+pub mod stack;
 pub mod tracker;
 pub mod wrap;

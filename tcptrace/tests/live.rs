@@ -59,6 +59,8 @@ mod refusals;
 mod resync;
 #[path = "live/signals.rs"]
 mod signals;
+#[path = "live/stacks.rs"]
+mod stacks;
 #[path = "live/start.rs"]
 mod start;
 #[path = "live/storm.rs"]

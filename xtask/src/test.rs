@@ -16,11 +16,14 @@ use anyhow::{Context as _, Result, ensure};
 use crate::{apt, bpf, docs, sh, tidy, vm};
 
 /// What the live tests run: (package, executable). `tcpstates` is compared with, the servers and clients are peers, the browser draws reports,
-/// shells complete, and nss_wrapper knows users of its own.
-const PACKAGES: [apt::Package; 14] = [
+/// shells complete, nss_wrapper knows users of its own, and programs of several compilers have stacks to unwind.
+const PACKAGES: [apt::Package; 17] = [
+    ("binutils", Some("strip")),
     ("chromium", Some("chromium")),
     ("curl", Some("curl")),
     ("fish", Some("fish")),
+    ("g++", Some("c++")),
+    ("gcc", Some("cc")),
     ("iproute2", Some("ip")),
     ("libbpf-tools", Some("tcpstates")),
     ("libnss-wrapper", None),

@@ -21,7 +21,7 @@ use crate::{
     per_socket,
     place::{Place, off},
     sock::{self, ld},
-    task,
+    stack, task,
 };
 
 /// The exit of accept() and accept4(): the descriptor leads to the exact child.
@@ -157,6 +157,10 @@ unsafe fn accepted(sk: *const u8, fd: i32, inode: u64) {
         };
         let state: u8 = Probed::ld(sk, off!(state));
         let err: u32 = Probed::ld(sk, off!(err));
+        // io_uring accepts at the end of whatever the process does.
+        let nr = SYSCALLS.load();
+        let is_accept = |call| call == nr.accept || call == nr.accept4;
+        let copied = if cookie == 0 { 0 } else { stack::copy(cookie, number.seq, is_accept) };
         emit::record::<Accepted>(PROGRAM, |r| {
             (*r).addr = sk as u64;
             let head = &raw mut (*r).head;
@@ -166,7 +170,7 @@ unsafe fn accepted(sk: *const u8, fd: i32, inode: u64) {
             (*head).to = state;
             (*head).err = if err > 254 { 255 } else { err as u8 };
             (*head).seq = number.seq;
-            (*head).flags = number.flags;
+            (*head).flags = number.flags | copied;
             task::current(&raw mut (*r).owner, fd, inode);
         });
     }

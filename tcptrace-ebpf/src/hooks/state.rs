@@ -18,7 +18,7 @@ use crate::{
     place::off,
     sock,
     sock::{ld, ld_or},
-    task,
+    stack, task,
 };
 
 const ECONNABORTED: u8 = 103;
@@ -196,9 +196,11 @@ fn opened(live: &Live, t: &Transition, number: Number, lport: u16) {
         let nr = SYSCALLS.load();
         task::syscall_fd(if t.to() == tcp::LISTEN { nr.listen } else { nr.connect })
     };
+    // Fast Open connects in the call that sends.
+    let copied = if t.to() == tcp::SYN_SENT { stack::copy(live.cookie, number.seq, |_| true) } else { 0 };
     // SAFETY: the slot is an `Open`.
     emit::record::<Open>(PROGRAM, |r| unsafe {
-        live.head(&raw mut (*r).head, number, kind::OPEN, t.from(), t.to(), 0);
+        live.head(&raw mut (*r).head, number, kind::OPEN, t.from(), t.to(), copied);
         sock::tuple(live.tp, lport, &raw mut (*r).tuple);
         task::current(&raw mut (*r).owner, fd, sock::inode(live.tp));
     });

@@ -84,7 +84,26 @@ pub struct Connections {
     #[command(flatten)]
     pub requests: Requests,
     #[command(flatten)]
+    pub stacks: Stacks,
+    #[command(flatten)]
     pub processes: Processes,
+}
+
+/// Where in their programs sockets are opened.
+#[derive(Debug, Args)]
+pub struct Stacks {
+    /// Where in its program each socket was opened or accepted: the user-space stack, 1,000 a second at most
+    #[arg(long, help_heading = "Source")]
+    pub stacks: bool,
+}
+
+impl Stacks {
+    /// Copies of stacks a second that are wanted at most.
+    pub fn rate(&self) -> u64 {
+        /// Each costs microseconds in the kernel and tens of them to unwind.
+        const MOST: u64 = 1000;
+        if self.stacks { MOST } else { 0 }
+    }
 }
 
 /// Processes with all that descend from them.
@@ -113,7 +132,7 @@ pub struct Conns {
         value_delimiter = ',',
         value_parser = key,
         add = Complete::new(complete::keys),
-        conflicts_with_all = ["requests", "ladder"],
+        conflicts_with_all = ["requests", "ladder", "stacks"],
         help_heading = "Output"
     )]
     pub by: Vec<Key>,
@@ -269,6 +288,8 @@ pub struct Record {
     pub queues: bool,
     #[command(flatten)]
     pub requests: Requests,
+    #[command(flatten)]
+    pub stacks: Stacks,
     #[command(flatten)]
     pub processes: Processes,
     #[command(flatten)]

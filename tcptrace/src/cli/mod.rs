@@ -102,6 +102,8 @@ pub struct Show {
     pub tier: Tier,
     /// What is wanted about listeners' queues.
     pub queues: Queues,
+    /// Copies of user-space stacks a second; 0: none.
+    pub stack_rate: u64,
     /// Print everything that happens to a half-open request.
     pub requests: bool,
     /// What connections are grouped by; none: each is told.
@@ -149,6 +151,8 @@ pub struct Record {
     pub tier: Tier,
     /// See [`Show::queues`].
     pub queues: Queues,
+    /// See [`Show::stack_rate`].
+    pub stack_rate: u64,
     /// When to end.
     pub duration: Option<Duration>,
     /// `-v`.
@@ -256,6 +260,7 @@ pub fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Option<Config>
                 buffer: r.buffer,
                 tier: r.tier.into(),
                 queues: queues(r.queues || r.requests.requests, &r.requests),
+                stack_rate: r.stacks.rate(),
                 duration: r.duration,
                 verbose: r.noise.verbose,
                 quiet: r.noise.quiet,
@@ -285,7 +290,10 @@ fn connections(records: Records, c: args::Connections) -> Result<Show> {
             "a recording has no processes to follow: leave out --from, or COMMAND and --follow".to_owned(),
         ));
     }
-    Ok(Show { queues, requests: c.requests.requests, command, ..show })
+    if show.from.is_some() && c.stacks.stacks {
+        return Err(Error::Usage("--stacks: a recording shows the stacks that it was made with".to_owned()));
+    }
+    Ok(Show { queues, requests: c.requests.requests, stack_rate: c.stacks.rate(), command, ..show })
 }
 
 /// The command, if there is one: then it says which processes are meant.
@@ -320,6 +328,7 @@ fn show_config(records: Records, s: args::Show) -> Result<Show> {
         buffer: s.buffer,
         tier: s.tier.into(),
         queues: Queues::default(),
+        stack_rate: 0,
         requests: false,
         by: Vec::new(),
         ladder: false,
@@ -582,6 +591,7 @@ mod tests {
             ("tcptrace trace -q -v", "the argument '--quiet' cannot be used with '--verbose'"),
             ("tcptrace trace x", "unexpected argument 'x' found"),
             ("tcptrace conns --by comm,comm", "--by: `comm` is there twice"),
+            ("tcptrace conns --stacks --from x", "--stacks: a recording shows the stacks that it was made with"),
             ("tcptrace trace --failed", "--failed: known only when a connection is over; `tcptrace conns` has it"),
             (
                 "tcptrace queues --min-us 1s",

@@ -104,7 +104,8 @@ async fn show(mut config: Show) -> Result<ExitCode> {
     }
     let held = hold(config.command.take(), &mut config.filter).await?;
     let period = if Stdout::reader() == Reader::Waiting { live::PROMPT } else { live::RELAXED };
-    let mut source = start(&config.filter, config.buffer, config.tier, config.queues, period, config.verbose)?;
+    let how = How { tier: config.tier, stack_rate: config.stack_rate, period, verbose: config.verbose };
+    let mut source = start(&config.filter, config.buffer, config.queues, how)?;
     let tape = config.record.as_deref().map(Tape::create).transpose()?;
     signals.deadline = wall.map(live::after);
     if let Some(code) = signals.begin(held, &mut source, config.quiet).await? {
@@ -197,7 +198,8 @@ async fn record(mut config: Record) -> Result<ExitCode> {
     let signals = Signals::new()?.with_user()?;
     fits_in_memory(config.keeps)?;
     let held = hold(config.command.take(), &mut config.filter).await?;
-    let source = start(&config.filter, config.buffer, config.tier, config.queues, live::RELAXED, config.verbose)?;
+    let how = How { tier: config.tier, stack_rate: config.stack_rate, period: live::RELAXED, verbose: config.verbose };
+    let source = start(&config.filter, config.buffer, config.queues, how)?;
     match config.keeps {
         Keeps::All => {
             let tape = Tape::create(&config.file)?;
@@ -278,15 +280,16 @@ fn keeping(room: Room) -> String {
     text
 }
 
-/// The live kernel.
-fn start(
-    filter: &Filter,
-    buffer: Option<u64>,
+/// How the live kernel is watched.
+struct How {
     tier: Tier,
-    queues: Queues,
+    stack_rate: u64,
     period: Duration,
     verbose: bool,
-) -> Result<Live> {
+}
+
+/// The live kernel.
+fn start(filter: &Filter, buffer: Option<u64>, queues: Queues, how: How) -> Result<Live> {
     if let Some(option) = filter.asks_for_cgroup() {
         if !cgroup::is_mounted() {
             // Nothing would ever match.
@@ -303,9 +306,10 @@ fn start(
     let settings = Settings {
         filter: kernel_filter(filter),
         buffer,
-        period,
-        tier,
-        verbose,
+        period: how.period,
+        tier: how.tier,
+        verbose: how.verbose,
+        stack_rate: how.stack_rate,
         queues: queues.wanted,
         interval: queues.interval,
         request_rate: queues.request_rate,

@@ -128,21 +128,23 @@ fn outcomes() {
     let lasts = |us: &str, c: &Connection, f: &Final| filter(&[("min-us", us)]).outcome(c, f);
     assert!(!filter(&[("failed", "true")]).outcome(&c, &fin));
     for end in End::ALL {
-        let over = Final { end: Some(end), ..fin };
+        let over = Final { end: Some(end), ..fin.clone() };
         assert_eq!(filter(&[("failed", "true")]).outcome(&c, &over), !matches!(end, End::Fin | End::Open), "{end:?}");
     }
-    assert!(!filter(&[("failed", "true")]).outcome(&c, &Final { end: None, ..fin }), "not known is not failed");
+    assert!(!filter(&[("failed", "true")]).outcome(&c, &Final { end: None, ..fin.clone() }), "not known is not failed");
     for (us, want) in
         [("0", true), ("1225000", true), ("1225000us", true), ("1s", true), ("1226ms", false), ("1m", false)]
     {
         assert_eq!(lasts(us, &c, &fin), want, "{us}");
     }
-    assert!(!lasts("1", &c, &Final { late: true, ..fin }), "over some time before");
+    assert!(!lasts("1", &c, &Final { late: true, ..fin.clone() }), "over some time before");
     let mut before = c.clone();
     before.preexisting = true;
     assert!(lasts("1s", &before, &fin), "longer than it was seen");
     assert!(!lasts("2s", &before, &fin), "perhaps");
-    assert!(!filter(&[("failed", "true"), ("min-us", "2s")]).outcome(&c, &Final { end: Some(End::Refused), ..fin }));
+    assert!(
+        !filter(&[("failed", "true"), ("min-us", "2s")]).outcome(&c, &Final { end: Some(End::Refused), ..fin.clone() })
+    );
     let mut request = fixture::request(Outcome::SynAckTimeout);
     request.over = true;
     assert!(filter(&[("failed", "true"), ("min-us", "1s")]).request(&request));

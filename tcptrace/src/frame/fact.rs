@@ -22,6 +22,10 @@ pub mod kind {
     pub const INTERVAL: u8 = 71;
     /// [`Cgroup`](super::Cgroup): before the first record that names it; again when names of its container are known.
     pub const CGROUP: u8 = 72;
+    /// [`Stack`](super::Stack): before the first [`OPENED_AT`] that names it.
+    pub const STACK: u8 = 73;
+    /// [`OpenedAt`](super::OpenedAt): behind the record that it belongs to, and mostly right behind it.
+    pub const OPENED_AT: u8 = 74;
 }
 
 /// The host and what is traced on it.
@@ -158,6 +162,49 @@ impl Cgroup {
     pub const REMEMBERED: usize = 1 << 14;
 }
 
+/// A user-space stack, named; each once, however many sockets were opened there.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stack {
+    /// Its number in this trace.
+    pub id: u64,
+    /// Innermost first.
+    pub frames: Vec<StackFrame>,
+}
+
+impl Stack {
+    /// As [`Cgroup::REMEMBERED`]: fewer, for each takes a kilobyte or two.
+    pub const REMEMBERED: usize = 1 << 10;
+}
+
+/// One function of a stack; what is not known is absent.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct StackFrame {
+    /// Its name, demangled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub function: Option<String>,
+    /// Path of the program or library, as the process saw it; `[anon]` for code that is in no file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub module: Option<String>,
+    /// Address in that file, as its headers and symbols state it: where the call returns to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub offset: Option<u64>,
+    /// Source file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
+    /// Line in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub line: Option<u32>,
+}
+
+/// A process opened or accepted a socket there. The time of this fact is that of the record which said so.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpenedAt {
+    /// Cookie of the socket.
+    pub sock: u64,
+    /// [`Stack::id`].
+    pub stack: u64,
+}
+
 /// What only the live run could measure.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct End {
@@ -171,6 +218,13 @@ pub struct End {
     pub collector_cpu_us: u64,
     /// Highest number of records in one second.
     pub peak_rate: u64,
+    /// User-space stacks that were not copied because there were too many.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub stacks_held_back: u64,
+}
+
+fn is_zero(n: &u64) -> bool {
+    *n == 0
 }
 
 /// The kernel's own counters of one network namespace, as they stand (`/proc/net/netstat` and `/proc/net/snmp`).

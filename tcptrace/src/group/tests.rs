@@ -92,11 +92,11 @@ fn what_a_group_adds_up() {
     let refused = Final { ts: 110 * MS, end: Some(End::Refused), counters: None, handshake_ns: None, ..fixture::fin() };
     c.handshake = None;
     groups.add(&c, &refused);
-    groups.add(&c, &Final { end: None, late: true, ..refused });
+    groups.add(&c, &Final { end: None, late: true, ..refused.clone() });
     // Neither has a lifetime that was seen.
-    groups.add(&c, &Final { end: Some(End::Open), ..refused });
+    groups.add(&c, &Final { end: Some(End::Open), ..refused.clone() });
     c.preexisting = true;
-    groups.add(&c, &Final { end: Some(End::Fin), ..refused });
+    groups.add(&c, &Final { end: Some(End::Fin), ..refused.clone() });
     let (_, group) = groups.sorted()[0];
     assert_eq!(group.count, 5);
     let ends: Vec<_> = group.ends().collect();

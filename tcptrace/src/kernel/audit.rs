@@ -73,6 +73,12 @@ impl Audit {
     }
 }
 
+/// User-space stacks that were not copied because there were too many.
+#[must_use]
+pub fn stacks_held_back(loaded: &Loaded) -> u64 {
+    loaded.stats.get(&0, 0).map_or(0, |cpus| cpus.iter().map(|stats| stats.0.stacks_held_back).sum())
+}
+
 /// Every attached program once.
 fn programs(loaded: &Loaded) -> impl Iterator<Item = Attached> {
     let mut seen = Vec::new();

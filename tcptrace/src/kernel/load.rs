@@ -34,6 +34,8 @@ use super::{
     snapshot::{self, Iterators},
 };
 
+/// A CPU's ring for copies of stacks, bytes: twice what the token bucket lets pass at a time.
+const STACK_RING: u32 = 512 * 1024;
 /// Smallest ring of a CPU, bytes.
 const MIN_RING: u32 = 256 * 1024;
 /// Processes that a traced one and all that descend from it may come to.
@@ -76,6 +78,8 @@ pub struct Settings {
     /// Records of single half-open requests that may pass, a second; what is held back is counted. 0: none, those of completed
     /// handshakes included.
     pub request_rate: u64,
+    /// User-space stacks of who opens and accepts sockets that may be copied, a second; what is held back is counted. 0: none.
+    pub stack_rate: u64,
     /// Listeners that there is room for.
     pub max_listeners: u32,
     /// What the name of a container is waited for.
@@ -97,6 +101,7 @@ impl Default for Settings {
             queues: Queues::default(),
             interval: Duration::from_secs(1),
             request_rate: 20_000,
+            stack_rate: 0,
             patience: PATIENCE,
             max_listeners: MAX_LISTENERS,
             max_waiting: MAX_WAITING,
@@ -131,6 +136,8 @@ pub struct Loaded {
     pub signals: Vec<Signal>,
     /// Reads listeners and the kernel's counters; None: nothing is known about queues.
     pub sampler: Option<Sampler>,
+    /// Take copies of user-space stacks, by CPU; none: they are not wanted.
+    pub stacks: Vec<Ring>,
     /// Reads what the programs say, when they were told to.
     log: Option<EbpfLogger<Printer>>,
     /// Loss counters.
@@ -190,8 +197,9 @@ pub fn load(resolved: &Resolved, types: Types, settings: &Settings) -> Result<(L
     let ring_bytes = ring_size(settings.buffer, cpus);
     let f = &settings.filter;
     let mut globals = globals(resolved, settings, ring_bytes);
+    globals.stack_ring = if settings.stack_rate > 0 { cpus } else { 0 };
     let sizes = [
-        ("RINGS", cpus),
+        ("RINGS", if settings.stack_rate > 0 { 2 * cpus } else { cpus }),
         ("PORTS", if f.ports.is_empty() { 1 } else { 65536 }),
         ("LISTENERS", settings.max_listeners.min(listeners_for(cpus))),
         ("WAITING", settings.max_waiting),
@@ -212,7 +220,12 @@ pub fn load(resolved: &Resolved, types: Types, settings: &Settings) -> Result<(L
     attacher.objects.open(Object::Core, attacher.globals, attacher.opener)?;
     let core = attacher.objects.get_mut(Object::Core)?;
     fill_filters(core, f)?;
-    let rings = make_rings(core, cpus, ring_bytes)?;
+    let mut sizes = vec![ring_bytes; cpus as usize];
+    if settings.stack_rate > 0 {
+        sizes.resize(2 * cpus as usize, STACK_RING);
+    }
+    let mut rings = make_rings(core, &sizes)?;
+    let stacks = rings.split_off(cpus as usize);
     let mut signals = attacher.connections(settings.queues == Queues::Only)?;
     let exact = about_queues && queues.iter().all(|signal| signal.exact);
     signals.append(&mut queues);
@@ -239,7 +252,7 @@ pub fn load(resolved: &Resolved, types: Types, settings: &Settings) -> Result<(L
     let received = received.map(|program| Ok(Received::new(program, Processes::of(&objects)?))).transpose()?;
     // Not to be kept for the whole run.
     drop(opener);
-    Ok((Loaded { links, objects, iterators, received, signals, sampler, log, stats }, rings))
+    Ok((Loaded { links, objects, iterators, received, signals, sampler, stacks, log, stats }, rings))
 }
 
 /// All but what depends on the outcome of attaching.
@@ -273,6 +286,8 @@ fn globals(resolved: &Resolved, settings: &Settings, ring_bytes: u32) -> Globals
         queues: 1,
         listeners_only: u32::from(settings.queues == Queues::Only),
         request_allowance: allowance(settings.request_rate),
+        stack_ring: 0,
+        stack_allowance: allowance(settings.stack_rate),
         // What the standard library seeds its own tables with.
         source_seed: std::hash::RandomState::new().build_hasher().finish(),
         reqsk_timer: 0,
@@ -333,19 +348,21 @@ fn ring_size(buffer: u64, cpus: u32) -> u32 {
     1 << share.ilog2()
 }
 
-fn make_rings(ebpf: &Ebpf, cpus: u32, bytes: u32) -> Result<Vec<Ring>, Error> {
+/// Rings of these sizes, in the slots of their order.
+fn make_rings(ebpf: &Ebpf, sizes: &[u32]) -> Result<Vec<Ring>, Error> {
     let outer = objects::data(ebpf.map("RINGS").ok_or_else(|| Error::missing("RINGS"))?);
-    let make = |cpu| {
+    let make = |(slot, &bytes): (usize, &u32)| {
         let kind = aya_obj::generated::bpf_map_type::BPF_MAP_TYPE_RINGBUF as u32;
         let definition = aya_obj::Map::new_from_params(kind, 0, 0, bytes, 0);
         let map =
-            MapData::create(definition, &format!("ring_{cpu}"), None).map_err(|e| Error::load("making a ring", e))?;
+            MapData::create(definition, &format!("ring_{slot}"), None).map_err(|e| Error::load("making a ring", e))?;
         // aya's RingBuf maps it twice over; with the descriptor alone its memory is ours to map.
         map.fd().as_fd().try_clone_to_owned().map_err(|e| Error::load("keeping a ring", e))
     };
-    let rings = (0..cpus).map(make).collect::<Result<Vec<_>, _>>()?;
+    let rings = sizes.iter().enumerate().map(make).collect::<Result<Vec<_>, _>>()?;
     bpf::set_maps(outer.fd(), &rings).map_err(|e| Error::load("hanging in the rings", e))?;
-    rings.into_iter().map(|fd| Ring::new(fd, bytes).map_err(|e| Error::load("mapping a ring", e))).collect()
+    let map = |(fd, &bytes): (_, &u32)| Ring::new(fd, bytes).map_err(|e| Error::load("mapping a ring", e));
+    rings.into_iter().zip(sizes).map(map).collect()
 }
 
 fn fill_filters(ebpf: &mut Ebpf, f: &KernelFilter) -> Result<(), Error> {

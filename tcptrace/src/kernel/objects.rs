@@ -71,6 +71,8 @@ pub(super) struct Globals {
     pub queues: u32,
     pub listeners_only: u32,
     pub request_allowance: u64,
+    pub stack_ring: u32,
+    pub stack_allowance: u64,
     pub source_seed: u64,
     pub reqsk_timer: u64,
     pub tw_timer: u64,
@@ -116,6 +118,8 @@ impl<'a> Opener<'a> {
             .override_global("QUEUES", &g.queues, true)
             .override_global("LISTENERS_ONLY", &g.listeners_only, true)
             .override_global("REQUEST_ALLOWANCE", &g.request_allowance, true)
+            .override_global("STACK_RING", &g.stack_ring, true)
+            .override_global("STACK_ALLOWANCE", &g.stack_allowance, true)
             .override_global("SOURCE_SEED", &g.source_seed, true)
             .override_global("REQSK_TIMER", &g.reqsk_timer, true)
             .override_global("TW_TIMER", &g.tw_timer, true)

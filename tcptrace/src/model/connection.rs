@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tcptrace_common::record::{Counters, Handshake, Tuple};
 
-use super::{Process, State};
+use super::{Process, Stack, State};
 
 /// Which side of the handshake this end was on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -498,8 +498,8 @@ impl Transition {
     }
 }
 
-/// What is known of a connection only at its end.
-#[derive(Clone, Copy, Debug)]
+/// What is known of a connection only at its end, or is kept beside it.
+#[derive(Clone, Debug)]
 pub struct Final {
     /// CLOCK_MONOTONIC nanoseconds of the end; with `late` of when it was found to be over.
     pub ts: u64,
@@ -522,6 +522,8 @@ pub struct Final {
     pub handshake_ns: Option<u64>,
     /// Nanoseconds between the accept queue (where that was not seen, ESTABLISHED) and accept(); None where not seen.
     pub accept_wait_ns: Option<u64>,
+    /// Where in its program it was opened or accepted, if that was asked for.
+    pub stack: Option<Arc<Stack>>,
 }
 
 impl Final {

@@ -141,6 +141,7 @@ pub fn fin() -> Final {
         syn_retrans: Some(0),
         handshake_ns: Some(12 * MS),
         accept_wait_ns: None,
+        stack: None,
     }
 }
 

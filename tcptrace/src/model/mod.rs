@@ -2,6 +2,8 @@
 //!
 //! Plain data, no logic beyond naming. The tracker fills these in and hands them to an [`Observer`].
 
+use std::sync::Arc;
+
 mod address;
 mod cgroup;
 mod connection;
@@ -16,6 +18,7 @@ mod said;
 mod state;
 mod summary;
 
+pub use crate::frame::fact::{Stack, StackFrame};
 pub use address::address;
 pub use cgroup::{Cgroup, Container, Runtime};
 pub(crate) use connection::Notes;
@@ -44,6 +47,8 @@ pub trait Observer {
     /// Something became known without a change of state: the owner of a connection (accept()), another process that inherited
     /// it, the port of a listener.
     fn owner(&mut self, c: &Connection) {}
+    /// The user-space stack at which a process opened or accepted the socket of `c`, where it was asked for.
+    fn opened_at(&mut self, c: &Connection, ts: u64, stack: &Arc<Stack>) {}
     /// A connection reached CLOSE or TIME_WAIT, or the run ended while it was open; `c` is forgotten afterwards.
     fn connection(&mut self, c: &Connection, f: &Final) {}
     /// A socket that existed when the trace began.

@@ -29,6 +29,8 @@ pub struct Summary {
     pub collector_cpu_us: Option<u64>,
     /// See [`crate::frame::fact::End`].
     pub peak_rate: Option<u64>,
+    /// See [`crate::frame::fact::End`].
+    pub stacks_held_back: u64,
     /// Half-open requests given up, see the tracker.
     pub requests_forgotten: u64,
     /// TIME_WAIT remnants that there was no room for.

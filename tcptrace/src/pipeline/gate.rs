@@ -1,13 +1,16 @@
 //! Between the tracker and a sink: lets through what is wanted, holds back what may yet turn out to be, counts.
 
-use std::collections::{HashMap, VecDeque};
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+};
 
 use crate::{
     detect::Detect,
     filter::{Filter, Verdict},
     group::Groups,
     model::{
-        Connection, Final, Found, Listening, Mark, Mini, NetnsCounters, Observer, Remnant, Request, Role, State,
+        Connection, Final, Found, Listening, Mark, Mini, NetnsCounters, Observer, Remnant, Request, Role, Stack, State,
         Transition,
     },
     sink::Sink,
@@ -46,6 +49,13 @@ impl Records {
 /// fits.
 const HELD: usize = 1 << 16;
 
+/// What waits until more is known of its connection.
+#[derive(Clone, Debug)]
+enum Held {
+    Transition(Transition),
+    OpenedAt(u64, Arc<Stack>),
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct Gate<S> {
@@ -73,7 +83,7 @@ pub struct Gate<S> {
     /// What to tell under `-v`.
     pub notes: Vec<String>,
     limit: Option<u64>,
-    held: HashMap<u64, Vec<(Connection, Transition)>>,
+    held: HashMap<u64, Vec<(Connection, Held)>>,
     /// Timelines in `held`, in the order in which they came; some may be gone already.
     order: VecDeque<u64>,
     held_now: usize,
@@ -230,7 +240,14 @@ impl<S: Sink> Gate<S> {
         }
     }
 
-    fn hold(&mut self, c: &Connection, t: &Transition) {
+    fn print_stack(&mut self, c: &Connection, ts: u64, stack: &Arc<Stack>) {
+        let shown = self.filters.iter().all(|f| f.shows(c.state, c.state));
+        if shown && self.records == Records::Transitions && !self.is_done() {
+            self.sink.opened_at(c, ts, stack);
+        }
+    }
+
+    fn hold(&mut self, c: &Connection, what: Held) {
         // A transition is not printed by `conns`, and its connection is judged at its end.
         if self.records != Records::Transitions {
             return;
@@ -238,18 +255,19 @@ impl<S: Sink> Gate<S> {
         while self.held_now >= HELD
             && let Some(oldest) = self.order.pop_front()
         {
-            let dropped = self.take(oldest).len();
-            self.counts.held_dropped += dropped as u64;
+            let dropped = self.take(oldest);
+            let transitions = dropped.iter().filter(|(_, what)| matches!(what, Held::Transition(_)));
+            self.counts.held_dropped += transitions.count() as u64;
         }
         let of_connection = self.held.entry(c.id).or_default();
         if of_connection.is_empty() {
             self.order.push_back(c.id);
         }
-        of_connection.push((c.clone(), *t));
+        of_connection.push((c.clone(), what));
         self.held_now += 1;
     }
 
-    fn take(&mut self, id: u64) -> Vec<(Connection, Transition)> {
+    fn take(&mut self, id: u64) -> Vec<(Connection, Held)> {
         let taken = self.held.remove(&id).unwrap_or_default();
         self.held_now -= taken.len();
         // Ids of timelines that are gone would pile up.
@@ -264,7 +282,7 @@ impl<S: Sink> Gate<S> {
         if self.held.is_empty() || verdict == Verdict::Unknown {
             return;
         }
-        for (mut then, t) in self.take(c.id) {
+        for (mut then, what) in self.take(c.id) {
             if verdict == Verdict::Wanted {
                 then.owner.clone_from(&c.owner);
                 then.fd = c.fd;
@@ -273,7 +291,10 @@ impl<S: Sink> Gate<S> {
                 if then.tuple.lport == 0 {
                     then.tuple.lport = c.tuple.lport;
                 }
-                self.print_transition(&then, &t);
+                match what {
+                    Held::Transition(t) => self.print_transition(&then, &t),
+                    Held::OpenedAt(ts, stack) => self.print_stack(&then, ts, &stack),
+                }
             }
         }
     }
@@ -303,7 +324,7 @@ impl<S: Sink> Observer for Gate<S> {
         match verdict {
             Verdict::Wanted => self.print_transition(c, t),
             Verdict::Unwanted => self.unwanted(c),
-            Verdict::Unknown => self.hold(c, t),
+            Verdict::Unknown => self.hold(c, Held::Transition(*t)),
         }
     }
 
@@ -331,6 +352,14 @@ impl<S: Sink> Observer for Gate<S> {
         self.settle(c, verdict);
         if verdict == Verdict::Unwanted {
             self.unwanted(c);
+        }
+    }
+
+    fn opened_at(&mut self, c: &Connection, ts: u64, stack: &Arc<Stack>) {
+        match self.verdict(|f| f.connection(c)) {
+            Verdict::Wanted => self.print_stack(c, ts, stack),
+            Verdict::Unwanted => {}
+            Verdict::Unknown => self.hold(c, Held::OpenedAt(ts, Arc::clone(stack))),
         }
     }
 

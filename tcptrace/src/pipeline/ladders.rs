@@ -103,7 +103,7 @@ impl Ladders {
     /// A connection is over, or the run is.
     pub fn over(&mut self, c: &Connection, f: &Final) {
         let Live { moments, .. } = self.take(c.id);
-        let side = Side { connection: c.clone(), last: *f };
+        let side = Side { connection: c.clone(), last: f.clone() };
         let Some(ends) = Ends::of(c) else {
             return self.ready.push_back(Ladder::of_one(side, &moments));
         };

@@ -174,6 +174,9 @@ impl Messages {
         if s.undecodable > 0 {
             part(s.undecodable, "record not understood", "records not understood");
         }
+        if s.stacks_held_back > 0 {
+            part(s.stacks_held_back, "stack too many", "stacks too many");
+        }
         line.push_str(" in ");
         duration(&mut line, s.elapsed_ns);
         say(&line);

@@ -307,6 +307,7 @@ impl<K: Sink> Run<K> {
                 before.records += end.records;
                 before.late += end.late;
                 before.collector_cpu_us += end.collector_cpu_us;
+                before.stacks_held_back += end.stacks_held_back;
                 before.peak_rate = before.peak_rate.max(end.peak_rate);
                 before.kernel_ns_per_event = end.kernel_ns_per_event.or(before.kernel_ns_per_event);
                 return Ok(());
@@ -404,6 +405,7 @@ impl<K: Sink> Run<K> {
             kernel_ns_per_event: end.and_then(|e| e.kernel_ns_per_event),
             collector_cpu_us: end.map(|e| e.collector_cpu_us),
             peak_rate: end.map(|e| e.peak_rate),
+            stacks_held_back: end.map_or(0, |e| e.stacks_held_back),
             requests_forgotten: tracked.requests_forgotten,
             remnants_forgotten: tracked.remnants_forgotten,
             residual: self.tracker.residual().filter(|_| whole).map(<[_]>::to_vec),

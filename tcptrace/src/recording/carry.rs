@@ -1,6 +1,6 @@
 //! What must be carried over a cut: frames that are let go of in, those of them that what follows cannot do without out.
 //!
-//! That is the start with what it says of the host, the clock, the cgroups, the processes that are followed, the last totals of
+//! That is the start with what it says of the host, the clock, the cgroups, the stacks, the processes that are followed, the last totals of
 //! listeners, and every frame of a socket or half-open request that is not over. A reader takes them like any others, in their order.
 //! Nothing but facts is made here, with two exceptions: a mark beyond the 32nd of a socket is left out, and the numbers of its
 //! records before that one are moved up, so that nothing seems to be lost; and the processes that are followed are told as if the first of
@@ -54,6 +54,7 @@ pub struct Carry {
     /// The end of the latest of the later ones: nothing follows from rows that are missing here, for what did was done.
     resync: Option<(u64, Box<[u8]>)>,
     cgroups: BTreeMap<u64, Box<[u8]>>,
+    stacks: BTreeMap<u64, Box<[u8]>>,
     /// Processes that are followed: those asked for, and all.
     roots: Vec<u32>,
     followed: BTreeMap<u32, bool>,
@@ -100,6 +101,7 @@ impl Carry {
             snapshot: None,
             resync: None,
             cgroups: BTreeMap::new(),
+            stacks: BTreeMap::new(),
             roots: Vec::new(),
             followed: BTreeMap::new(),
             sockets: HashMap::new(),
@@ -185,7 +187,7 @@ impl Carry {
         if let Some((_, frame)) = clocks.next() {
             frames.extend(frame);
         }
-        self.cgroups.values().for_each(|frame| frames.extend(frame));
+        self.cgroups.values().chain(self.stacks.values()).for_each(|frame| frames.extend(frame));
         self.push_followed(*ts, &mut frames);
         let entries = self.sockets.values().chain(self.requests.values());
         let entries = entries.chain(self.children.values()).chain(self.holders.values());

@@ -375,7 +375,7 @@ impl Report {
     }
 
     fn rank(&mut self, c: &Connection, f: &Final, start: Moment) {
-        let make = || Notable { connection: c.clone(), last: *f, start };
+        let make = || Notable { connection: c.clone(), last: f.clone(), start };
         if let Some(ns) = f.handshake_ns {
             self.slowest_handshakes.add(ns, c.id, make);
         }

@@ -17,6 +17,7 @@ use super::{
     intervals::Intervals,
     received::Looking,
     snapshots::{HOLD, Snapshots},
+    stacks::Stacks,
 };
 use crate::{
     error::Result,
@@ -46,6 +47,8 @@ const QUIET: u64 = SECOND;
 const BATCH: usize = 1 << 20;
 /// How often losses are read, ticks and clock changes told.
 const SECOND: u64 = 1_000_000_000;
+/// How soon frames are looked at again that wait for a stack.
+const HELD_PERIOD: Duration = Duration::from_millis(5);
 /// A change of the wall clock that is worth telling.
 const CLOCK_STEP_NS: i64 = 1_000_000;
 
@@ -65,6 +68,8 @@ pub struct Live {
     intervals: Option<Intervals>,
     /// None: no processes are followed.
     _received: Option<Looking>,
+    /// None: they are not wanted.
+    stacks: Option<Stacks>,
     audit: Audit,
     cgroups: Cgroups,
     clock_offset: i64,
@@ -116,6 +121,8 @@ impl Live {
         let snapshots = Snapshots::start(iterators, settings.filter.netns.clone())?;
         let received = loaded.received.take().map(Looking::start).transpose()?;
         let intervals = loaded.sampler.take().map(Intervals::start).transpose()?;
+        let copies = std::mem::take(&mut loaded.stacks);
+        let stacks = if copies.is_empty() { None } else { Some(Stacks::start(copies)?) };
         for signal in &loaded.signals {
             start.signals.push((signal.name.to_owned(), signal.hook.clone().unwrap_or_else(|| "none".to_owned())));
             if signal.hook.is_none() || !signal.exact {
@@ -132,6 +139,7 @@ impl Live {
             snapshots,
             intervals,
             _received: received,
+            stacks,
             audit: Audit::default(),
             cgroups: Cgroups::new(settings.patience),
             clock_offset: 0,
@@ -227,6 +235,7 @@ impl Live {
             kernel_ns_per_event: ran.time_ns.checked_div(ran.count),
             collector_cpu_us: cpu.tv_sec as u64 * 1_000_000 + cpu.tv_nsec as u64 / 1000,
             peak_rate: self.rate.peak,
+            stacks_held_back: audit::stacks_held_back(&self.loaded),
         }
     }
 }
@@ -269,7 +278,19 @@ impl Source for Live {
         if now >= self.next_second || self.phase == Phase::Stopping {
             self.each_second(now, frames);
         }
-        if self.phase == Phase::Stopping && !self.more && !self.snapshots.is_running() {
+        let stopping = self.phase == Phase::Stopping;
+        if let Some(stacks) = &mut self.stacks {
+            if stopping && stacks.is_holding() {
+                stacks.wait();
+            }
+            // Behind all that others put in between.
+            stacks.pass(monotonic(), frames);
+        }
+        let holding = self.stacks.as_ref().is_some_and(Stacks::is_holding);
+        if holding {
+            self.due = self.due.min(Instant::now() + HELD_PERIOD);
+        }
+        if stopping && !self.more && !self.snapshots.is_running() && !holding {
             if let Some(intervals) = &mut self.intervals {
                 intervals.finish(frames);
             }

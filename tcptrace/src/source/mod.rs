@@ -7,6 +7,7 @@ mod intervals;
 pub mod live;
 mod received;
 mod snapshots;
+mod stacks;
 
 pub use file::{FileSource, Replay};
 

@@ -270,5 +270,6 @@ pub(super) fn conclude(c: &Connection, ts: u64, end: Option<End>, errno: u8, cou
         syn_retrans: told.max(syns),
         handshake_ns: opened.zip(established).and_then(|(opened, established)| established.checked_sub(opened)),
         accept_wait_ns: known(c.notes.accept_wait).filter(|_| !c.notes.in_queue),
+        stack: None,
     }
 }

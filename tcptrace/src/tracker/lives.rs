@@ -3,7 +3,9 @@
 use tcptrace_common::record::{Bound, Child, Counters, Head, Open, Tuple, flag};
 
 use super::{Tracker, ending, moves, owners};
-use crate::model::{Connection, End, Entry, Inferred, Notes, Observer, Patterns, Role, State, Timeline, Transition};
+use crate::model::{
+    Connection, End, Entry, Final, Inferred, Notes, Observer, Patterns, Role, State, Timeline, Transition,
+};
 
 /// Cookies of timelines that ended lately, for records that come too late: a direct-mapped cache.
 #[derive(Default)]
@@ -324,7 +326,8 @@ impl Tracker {
     ) {
         let Some(c) = self.table.get(slot) else { return };
         if c.role != Some(Role::Listener) {
-            out.connection(c, &ending::conclude(c, ts, Some(end), errno, counters));
+            let stack = self.table.stack(slot);
+            out.connection(c, &Final { stack, ..ending::conclude(c, ts, Some(end), errno, counters) });
         }
         self.remove(slot, ts);
     }

@@ -22,6 +22,7 @@
 //! | `snapshot` | rows of the start snapshot |
 //! | `resync` | rows of a later snapshot: repair after a loss |
 //! | `holders` | who has which socket open |
+//! | `stacks` | where in their programs sockets were opened |
 //! | `followed` | the processes that the trace is about |
 //! | `received` | sockets that these are given by others |
 //! | `arcs` | which transitions there are |
@@ -44,6 +45,7 @@ mod requests;
 mod resync;
 mod signals;
 mod snapshot;
+mod stacks;
 mod syn;
 mod table;
 mod time_wait;
@@ -51,7 +53,7 @@ mod time_wait;
 use crate::{
     decode::Event,
     frame::fact,
-    model::{End, Observer, Residual, Role},
+    model::{End, Final, Observer, Residual, Role},
 };
 use followed::Followed;
 use half_open::HalfOpen;
@@ -65,6 +67,7 @@ use requests::Requests;
 use resync::Resync;
 use signals::Signals;
 use snapshot::Start;
+use stacks::Stacks;
 use table::Table;
 
 /// Counts of what a [`Tracker`] saw.
@@ -105,6 +108,7 @@ pub struct Tracker {
     remnants: Remnants,
     queues: Queues,
     signals: Signals,
+    stacks: Stacks,
     pending: Queue,
     ended: Ended,
     /// Until the start snapshot is complete.
@@ -139,6 +143,7 @@ impl Tracker {
             remnants: Remnants::default(),
             queues: Queues::default(),
             signals: Signals::default(),
+            stacks: Stacks::default(),
             pending: Queue::default(),
             ended: Ended::default(),
             start: Some(Box::default()),
@@ -196,6 +201,8 @@ impl Tracker {
             Event::ListenerStats(r) => self.queues.stats(r),
             Event::Netns(_, fact) => self.queues.netns(fact),
             Event::Interval(ts, fact) => self.interval(*ts, fact, out),
+            Event::Stack(stack) => self.stacks.add(stack),
+            Event::OpenedAt(ts, fact) => self.opened_at(*ts, fact, out),
             Event::Start(start) => {
                 self.signals = Signals::served(start);
                 self.followed = Followed::of(&start.filters);
@@ -221,7 +228,8 @@ impl Tracker {
                 && c.role != Some(Role::Listener)
                 && c.cookie != 0
             {
-                out.connection(c, &ending::conclude(c, ts, Some(End::Open), 0, None));
+                let stack = self.table.stack(slot);
+                out.connection(c, &Final { stack, ..ending::conclude(c, ts, Some(End::Open), 0, None) });
             }
             self.table.remove(slot);
         }
@@ -312,6 +320,7 @@ fn time(event: &Event<'_>) -> u64 {
         Event::Listen(r) => r.open.head.ts,
         Event::Netns(ts, _)
         | Event::Interval(ts, _)
+        | Event::OpenedAt(ts, _)
         | Event::Snapshot(ts, _)
         | Event::Loss(ts, _)
         | Event::Tick(ts)
@@ -322,6 +331,7 @@ fn time(event: &Event<'_>) -> u64 {
         | Event::Request(_)
         | Event::TimeWait(_)
         | Event::Cgroup(_)
+        | Event::Stack(_)
         | Event::Listener(_)
         | Event::ListenerStats(_)
         | Event::Start(_)

@@ -11,7 +11,7 @@ use tcptrace_common::record::{Head, MiniSocket, Owned, Socket, Tuple};
 use super::{Stats, Tracker, arcs, ending, holders::Holders, snapshot};
 use crate::{
     frame::fact,
-    model::{Connection, End, Entry, Inferred, Observer, Patterns, Role, State, Transition},
+    model::{Connection, End, Entry, Final, Inferred, Observer, Patterns, Role, State, Transition},
 };
 
 /// What is kept until the rows are complete.
@@ -178,7 +178,8 @@ impl Tracker {
         self.jump(slot, ts, to, end, out);
         let Some(c) = self.table.get(slot) else { return };
         if c.role != Some(Role::Listener) {
-            out.connection(c, &crate::model::Final { late: true, ..ending::conclude(c, ts, end, 0, None) });
+            let stack = self.table.stack(slot);
+            out.connection(c, &Final { late: true, stack, ..ending::conclude(c, ts, end, 0, None) });
         }
         self.remove(slot, ts);
     }

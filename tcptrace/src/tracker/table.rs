@@ -1,8 +1,10 @@
-//! Live connections: a slab in chunks, which grows without copying, and an index by cookie.
+//! Live connections: a slab in chunks, which grows without copying, an index by cookie, and beside it what few connections have.
 
-use hashbrown::HashTable;
+use std::sync::Arc;
 
-use crate::model::Connection;
+use hashbrown::{HashMap, HashTable};
+
+use crate::model::{Connection, Stack};
 
 const CHUNK: usize = 1024;
 const NO_SLOT: u32 = u32::MAX;
@@ -24,11 +26,13 @@ pub(super) struct Table {
     free: u32,
     index: HashTable<u32>,
     live: usize,
+    /// Where connections were opened, by their slots.
+    stacks: HashMap<u32, Arc<Stack>>,
 }
 
 impl Table {
     pub fn new() -> Self {
-        Self { chunks: Vec::new(), free: NO_SLOT, index: HashTable::new(), live: 0 }
+        Self { chunks: Vec::new(), free: NO_SLOT, index: HashTable::new(), live: 0, stacks: HashMap::new() }
     }
 
     /// Connections, those without a cookie included.
@@ -80,6 +84,16 @@ impl Table {
         }
     }
 
+    /// Where the connection in this slot was opened.
+    pub fn set_stack(&mut self, slot: u32, stack: Arc<Stack>) {
+        self.stacks.insert(slot, stack);
+    }
+
+    /// The same, if it was told.
+    pub fn stack(&self, slot: u32) -> Option<Arc<Stack>> {
+        self.stacks.get(&slot).cloned()
+    }
+
     /// Forget a connection.
     pub fn remove(&mut self, slot: u32) {
         let Some(Slot::Live(c)) = self.slot_mut(slot) else { return };
@@ -95,6 +109,7 @@ impl Table {
             self.free = slot;
             self.live -= 1;
         }
+        self.stacks.remove(&slot);
     }
 
     /// Every slot in use.

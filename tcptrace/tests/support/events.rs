@@ -75,6 +75,16 @@ pub fn push(frames: &mut Frames, numbers: &mut Numbers, line: &str) {
             };
             return frames.push_fact(fact::kind::CGROUP, line.ts, &body);
         }
+        "STACK" => {
+            let frame = |name: &str| fact::StackFrame { function: Some(name.to_owned()), ..Default::default() };
+            let frames_of = line.pairs["functions"].split(',').map(frame).collect();
+            let body = fact::Stack { id: line.number("id"), frames: frames_of };
+            return frames.push_fact(fact::kind::STACK, line.ts, &body);
+        }
+        "OPENED_AT" => {
+            let body = fact::OpenedAt { sock: line.number("sock"), stack: line.number("stack") };
+            return frames.push_fact(fact::kind::OPENED_AT, line.ts, &body);
+        }
         _ => {}
     }
     let (kind, numbered) = kind_number(line.kind);

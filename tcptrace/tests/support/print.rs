@@ -2,10 +2,11 @@
 
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
 
 use tcptrace::model::{
     CloseSegments, Connection, Container, DROPPED, Depth, Final, Found, Inferred, Listening, Mini, NetnsCounters,
-    Observer, Patterns, Process, Remnant, Request, Residual, Transition, comm_str,
+    Observer, Patterns, Process, Remnant, Request, Residual, Stack, Transition, comm_str,
 };
 use tcptrace_common::record::Tuple;
 
@@ -39,6 +40,10 @@ impl Observer for Printer {
         owners(&mut line, c);
         inferred(&mut line, c.inferred);
         self.lines.push(line);
+    }
+
+    fn opened_at(&mut self, c: &Connection, ts: u64, stack: &Arc<Stack>) {
+        self.lines.push(format!("{} #{} opened_at {}", ts / 1000, c.id, functions(stack)));
     }
 
     fn connection(&mut self, c: &Connection, f: &Final) {
@@ -75,6 +80,9 @@ impl Observer for Printer {
         }
         if let Some(counters) = f.counters.filter(|c| c.bytes_sent != 0) {
             write!(line, " sent={}", counters.bytes_sent).unwrap();
+        }
+        if let Some(stack) = &f.stack {
+            write!(line, " stack={}", functions(stack)).unwrap();
         }
         self.lines.push(line);
     }
@@ -266,6 +274,11 @@ fn facts(line: &mut String, c: &Connection) {
         }
     }
     inferred(line, c.inferred);
+}
+
+fn functions(stack: &Stack) -> String {
+    let names: Vec<&str> = stack.frames.iter().filter_map(|frame| frame.function.as_deref()).collect();
+    names.join(",")
 }
 
 fn owners(line: &mut String, c: &Connection) {

@@ -4,7 +4,7 @@ use std::path::{Component, Path};
 
 /// Module → modules that it may import. What is not listed is forbidden: data flows one way,
 /// model ← decode ← tracker ← detect ← sink, and only the pipeline and the command line know both ends.
-const MAY_IMPORT: [(&str, &[&str]); 18] = [
+const MAY_IMPORT: [(&str, &[&str]); 19] = [
     ("wrap", &[]),
     ("progress", &[]),
     ("error", &["kernel"]),
@@ -25,7 +25,8 @@ const MAY_IMPORT: [(&str, &[&str]); 18] = [
     ("filter", &["decode", "error", "frame", "model", "sink", "tracker"]),
     ("recording", &["error", "frame"]),
     ("kernel", &["error", "filter", "frame", "model", "wrap"]),
-    ("source", &["decode", "error", "filter", "frame", "kernel", "model", "recording"]),
+    ("stack", &["frame", "kernel"]),
+    ("source", &["decode", "error", "filter", "frame", "kernel", "model", "recording", "stack"]),
     ("pipeline", ANY),
     ("cli", ANY),
 ];

@@ -25,6 +25,8 @@ pub(super) struct Entry {
     pub frames: Vec<u8>,
     /// Order of the first.
     pub first: u64,
+    /// Number of the stack that it was opened at; 0: none was told.
+    pub stack: u64,
     /// When it last changed its state.
     pub moved: u64,
     pub netns: u32,

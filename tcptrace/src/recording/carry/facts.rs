@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use tcptrace_common::record::Head;
+use tcptrace_common::record::{Head, flag};
 use zerocopy::FromBytes;
 
 use super::{
@@ -59,6 +59,19 @@ impl Carry {
                     }
                 }
             }
+            fact::kind::STACK => {
+                if let Ok(stack) = serde_json::from_slice::<fact::Stack>(body) {
+                    self.stack(&stack, frame);
+                }
+            }
+            fact::kind::OPENED_AT => {
+                if let Ok(opened) = serde_json::from_slice::<fact::OpenedAt>(body) {
+                    self.keep(&Head { sock: opened.sock, flags: flag::SEQ_ABSENT, ..*head }, frame);
+                    if let Some(entry) = self.sockets.get_mut(&opened.sock) {
+                        entry.stack = opened.stack;
+                    }
+                }
+            }
             fact::kind::NETNS => self.come(frame),
             fact::kind::INTERVAL => {
                 if let Ok(interval) = serde_json::from_slice(body) {
@@ -67,6 +80,22 @@ impl Carry {
             }
             fact::kind::TICK => self.expire(head.ts),
             _ => {}
+        }
+    }
+
+    /// Who tells them forgets them, too, and tells those again that are met again; what sockets refer to that are open stays.
+    fn stack(&mut self, stack: &fact::Stack, frame: &[u8]) {
+        let Self { stacks, sockets, facts, .. } = self;
+        if stacks.len() >= fact::Stack::REMEMBERED {
+            let used: HashSet<u64> = sockets.values().map(|entry| entry.stack).collect();
+            stacks.retain(|id, frame| {
+                *facts -= if used.contains(id) { 0 } else { frame.len() as u64 };
+                used.contains(id)
+            });
+        }
+        *facts += frame.len() as u64;
+        if let Some(before) = stacks.insert(stack.id, frame.into()) {
+            *facts -= before.len() as u64;
         }
     }
 

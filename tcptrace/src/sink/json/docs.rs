@@ -7,16 +7,17 @@ use super::{
     findings::FindingObject,
     groups::GroupObject,
     object::{Doc, Kind, Reference},
-    objects::{ConnectionObject, LossObject, SocketObject, StartObject, SummaryObject, TransitionObject},
+    objects::{ConnectionObject, LossObject, OpenedObject, SocketObject, StartObject, SummaryObject, TransitionObject},
     queues::{ListenerObject, NetnsObject, RequestObject, TimeWaitObject},
     report::ReportObject,
 };
 
-const OBJECTS: [&Reference; 14] = [
+const OBJECTS: [&Reference; 15] = [
     &StartObject::REFERENCE,
     &SocketObject::REFERENCE,
     &RequestObject::REFERENCE,
     &TransitionObject::REFERENCE,
+    &OpenedObject::REFERENCE,
     &ConnectionObject::REFERENCE,
     &TimeWaitObject::REFERENCE,
     &GroupObject::REFERENCE,

@@ -1,6 +1,6 @@
 //! One JSON object a line, as docs/events.md describes them (which is made from the same definitions).
 
-use std::io::Write;
+use std::{io::Write, sync::Arc};
 
 use super::{Output, Sink, Summary};
 use crate::{
@@ -8,7 +8,7 @@ use crate::{
     frame::fact,
     group::Groups,
     model::{
-        Connection, Final, Finding, Found, Listening, Mini, NetnsCounters, Observer, Remnant, Request, State,
+        Connection, Final, Finding, Found, Listening, Mini, NetnsCounters, Observer, Remnant, Request, Stack, State,
         Transition,
         ladder::{Ladder, Side, Step},
     },
@@ -24,6 +24,7 @@ pub mod object;
 pub mod objects;
 pub mod queues;
 mod report;
+pub mod stack;
 #[cfg(test)]
 mod tests;
 
@@ -33,7 +34,7 @@ pub use explain::ExplainObject;
 pub use findings::finding_line;
 use groups::GroupObject;
 use ladder::Steps;
-use objects::{ConnectionObject, LossObject, SocketObject, StartObject, SummaryObject, TransitionObject};
+use objects::{ConnectionObject, LossObject, OpenedObject, SocketObject, StartObject, SummaryObject, TransitionObject};
 use queues::{ListenerObject, NetnsObject, RequestObject, TimeWaitObject};
 pub use report::report_line;
 
@@ -76,6 +77,11 @@ impl<W: Write> Observer for Json<W> {
     #[inline]
     fn connection(&mut self, c: &Connection, f: &Final) {
         ConnectionObject::new(c, f).encode(f.ts, &mut self.out.buffer, &mut self.encoder);
+        self.out.line();
+    }
+
+    fn opened_at(&mut self, c: &Connection, ts: u64, stack: &Arc<Stack>) {
+        OpenedObject::new(c, stack).encode(ts, &mut self.out.buffer, &mut self.encoder);
         self.out.line();
     }
 

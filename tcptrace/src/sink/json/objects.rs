@@ -7,12 +7,13 @@ use super::{
     ladder::Steps,
     object::object,
     queues::Residuals,
+    stack::StackFrames,
 };
 use crate::{
     frame::fact,
     model::{
         CloseSegments, ClosedBy, Connection, End, Final, Found, Inferred, Mini, Patterns, Payload, Process, Role,
-        Shape, State, Transition, comm_str,
+        Shape, Stack, State, Transition, comm_str,
     },
     sink::Summary,
 };
@@ -337,6 +338,8 @@ object! {
         errno: Option<u8>,
         /// Of `simultaneous_open`, `simultaneous_close`, `self_connect`, `half_close`, `orphan`.
         patterns: Patterns,
+        /// With `--stacks`: the functions through which the process came to connect() or accept(), the innermost first. `function` (demangled; absent if neither symbols nor debug information name it), `module` (path of the program or library as the process saw it, `[anon]` for code that is in no file), `offset` (address in that file, as `nm` and `addr2line` count; of all but the first frame where the call returns to), `file` and `line` (where debug information has them). Functions that were inlined have frames of their own. The stack ends where it cannot be followed any more; absent: nothing is known of it.
+        stack: Option<StackFrames<'a>>,
         /// With `--ladder`: the segments of handshake and teardown, and what they led to. `torn` (what came before is not known: `preexisting`, `lost`), `at_us` and `peer_at_us` (microseconds from `start`: when this end and, if it is on this host, the other sent or received it), `direction` (`out`, `in`; absent if no segment led to the state), `flags`, `seq` (of the SYN, of the FIN itself, else of the segment), `ack`, `again` (sent before), `behind` (a FIN: so many unsent bytes were before it), `sent_again` (so many times, when is not known), `state` and `peer_state` afterwards, `inferred` (of `segment`, `state`, `peer_state`).
         ladder: Option<Steps<'a>>,
         /// Names of fields that were concluded and not seen.
@@ -349,7 +352,7 @@ const NO_RTT: u32 = u32::MAX;
 
 impl<'a> ConnectionObject<'a> {
     #[inline(always)]
-    pub(super) fn new(c: &'a Connection, f: &Final) -> Self {
+    pub(super) fn new(c: &'a Connection, f: &'a Final) -> Self {
         use tcptrace_common::record::option;
         let n = f.counters.as_ref();
         let h = c.handshake.as_ref();
@@ -393,6 +396,7 @@ impl<'a> ConnectionObject<'a> {
             close_segments: f.close_segments,
             errno: some(f.errno),
             patterns: c.patterns,
+            stack: f.stack.as_deref().map(|stack| StackFrames(&stack.frames)),
             ladder: None,
             inferred: Concluded { bits: c.inferred, owner: c.owner.as_deref(), states: ["states"; 2] },
         }
@@ -400,6 +404,24 @@ impl<'a> ConnectionObject<'a> {
 
     pub(super) fn with_ladder(self, steps: Steps<'a>) -> Self {
         Self { ladder: Some(steps), ..self }
+    }
+}
+
+object! {
+    /// A process opened or accepted the socket here: `trace --stacks`, behind the transition where connect() made it.
+    pub struct OpenedObject<'a> = "opened" {
+        /// See above.
+        socket: Socket<'a>,
+        /// State.
+        state: State,
+        /// As in `connection`.
+        stack: StackFrames<'a>,
+    }
+}
+
+impl<'a> OpenedObject<'a> {
+    pub(super) fn new(c: &'a Connection, stack: &'a Stack) -> Self {
+        Self { socket: Socket::new(c), state: c.state, stack: StackFrames(&stack.frames) }
     }
 }
 
@@ -450,6 +472,8 @@ object! {
         collector_cpu_us: Option<u64>,
         /// Highest number of records in one second.
         peak_rate: Option<u64>,
+        /// With `--stacks`: stacks that were not copied, because there were more than 1,000 a second, or no room.
+        stacks_held_back: Option<u64>,
         /// Half-open requests that were given up: more than there is room for, or their end never came.
         requests_forgotten: Option<u64>,
         /// TIME_WAIT remnants that there was no room for.
@@ -474,6 +498,7 @@ impl<'a> SummaryObject<'a> {
             kernel_ns_per_event: s.kernel_ns_per_event,
             collector_cpu_us: s.collector_cpu_us,
             peak_rate: s.peak_rate,
+            stacks_held_back: some(s.stacks_held_back),
             requests_forgotten: some(s.requests_forgotten),
             remnants_forgotten: some(s.remnants_forgotten),
             residual: s.residual.as_deref().map(Residuals),

@@ -9,7 +9,7 @@ use tcptrace_common::record::option;
 use super::{
     Text, bytes, cells, duration,
     row::{Column, Cut, Row, Tone},
-    why,
+    stack, why,
 };
 use crate::model::{
     Connection, End, Inferred, Payload, Shape,
@@ -40,6 +40,10 @@ impl<W: Write> Text<W> {
         let mut time = String::new();
         self.clock.write(&mut time, l.left.connection.start_ns, 3);
         lines.head(l, &time);
+        let sides = [Some(&l.left), l.right.as_ref()];
+        for stack in sides.into_iter().flatten().filter_map(|side| side.last.stack.as_ref()) {
+            lines.out.extend_from_slice(stack::lines(stack, self.look.width, self.look.ascii).as_bytes());
+        }
         let layout = Layout::new(width, l);
         let handshake = l.handshake();
         for (i, step) in l.steps.iter().enumerate() {

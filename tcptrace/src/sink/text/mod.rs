@@ -3,7 +3,7 @@
 //! A line fits the terminal: below 100 columns the local address is left out and words are shorter. `~` marks what was
 //! concluded and not seen, `*` a socket that was there before the trace began.
 
-use std::io::Write;
+use std::{io::Write, sync::Arc};
 
 use jiff::tz::TimeZone;
 
@@ -12,8 +12,8 @@ use crate::{
     error::Result,
     frame::fact,
     model::{
-        Connection, End, Final, Inferred, Observer, Outcome, Payload, Remnant, Request, Role, Shape, State, Transition,
-        ladder::Ladder,
+        Connection, End, Final, Inferred, Observer, Outcome, Payload, Remnant, Request, Role, Shape, Stack, State,
+        Transition, ladder::Ladder,
     },
 };
 
@@ -27,6 +27,7 @@ mod queues;
 mod report;
 mod row;
 pub(super) mod sentence;
+mod stack;
 #[cfg(test)]
 mod tests;
 pub(super) mod why;
@@ -325,6 +326,18 @@ impl<W: Write> Observer for Text<W> {
             short.push('~');
         }
         self.finish(last_column(&plan), why::final_tone(c, f), &long, &short);
+        if let Some(stack) = &f.stack {
+            self.stack(stack);
+        }
+    }
+
+    fn opened_at(&mut self, c: &Connection, ts: u64, stack: &Arc<Stack>) {
+        let plan = self.transition_plan();
+        self.begin(ts, c, &plan);
+        self.row.cell(plan.rest[0], why::state_tone(c.state), |s| s.push_str(c.state.name()));
+        let words = if c.role == Some(Role::Server) { "accepted at" } else { "opened at" };
+        self.finish(plan.rest[2], Tone::Plain, words, words);
+        self.stack(stack);
     }
 
     fn request(&mut self, r: &Request) {

@@ -24,7 +24,7 @@ fn grouped(keys: &str) -> Groups {
     let mut refused = curl.clone();
     refused.handshake = None;
     for end in [End::Refused, End::RstReceived, End::ConnectTimeout, End::Open] {
-        (0..7).for_each(|_| groups.add(&refused, &Final { end: Some(end), ..gone }));
+        (0..7).for_each(|_| groups.add(&refused, &Final { end: Some(end), ..gone.clone() }));
     }
     let id = "0123456789abcdef".repeat(4);
     for (n, container) in [(3, None), (2, Some("a container with a\x1b long name"))] {
@@ -36,7 +36,7 @@ fn grouped(keys: &str) -> Groups {
         (0..n).for_each(|_| groups.add(&server, &fixture::fin()));
     }
     let nobody = fixture::connection(None, v4([10, 0, 0, 1], 1, [10, 0, 0, 2], 2), None, &[]);
-    groups.add(&nobody, &Final { end: None, late: true, ..gone });
+    groups.add(&nobody, &Final { end: None, late: true, ..gone.clone() });
     groups
 }
 
