@@ -23,7 +23,7 @@ use tcptrace::{
 };
 
 /// As many as the rules need.
-const FILES: usize = 1;
+const FILES: usize = 32;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
