@@ -78,15 +78,19 @@ enum Pace {
     Stuck,
     /// It accepts, and not fast enough.
     Slow,
+    /// It accepts all that there is, but a burst was too much for the queue.
+    KeepsUp,
     /// It accepts nothing, but not for long enough to tell; or nothing tells.
     Unknown,
 }
 
 impl Pace {
     fn of(listener: &Listener, sums: &Sums, now: u64, stuck_ns: u64) -> Self {
+        let waits = listener.accept_queue.len.is_some_and(|len| len > 0);
         match sums.accepted {
-            Some(0) if silence(listener, now) >= stuck_ns => Self::Stuck,
-            Some(1..) => Self::Slow,
+            Some(_) if waits && silence(listener, now) >= stuck_ns => Self::Stuck,
+            Some(1..) if listener.bursts.goes_on() || listener.bursts.sum(now).overloads > 0 => Self::Slow,
+            Some(1..) => Self::KeepsUp,
             Some(0) | None => Self::Unknown,
         }
     }
@@ -95,6 +99,7 @@ impl Pace {
         match self {
             Self::Stuck => Some("stuck"),
             Self::Slow => Some("slow"),
+            Self::KeepsUp => Some("keeps up"),
             Self::Unknown => None,
         }
     }
@@ -136,6 +141,9 @@ fn summary(listener: &Listener, sums: &Sums, clients: Count, pace: Pace, now: u6
     match (pace, sums.accepted) {
         (Pace::Stuck, _) => said.text("; nothing was accepted for ").us(silence(listener, now) / 1000),
         (Pace::Slow, Some(accepted)) => said.text(format!("; {} accepted a second", rate(sums.per_second(accepted)))),
+        (Pace::KeepsUp, Some(accepted)) => {
+            said.text(format!(" for a moment; {} accepted a second since", rate(sums.per_second(accepted))))
+        }
         (Pace::Unknown, Some(0)) => said.text("; nothing was accepted meanwhile"),
         _ => said,
     }
@@ -161,7 +169,7 @@ fn evidence(listener: &Listener, sums: &Sums, clients: Count, pace: Pace, now: u
     add("completed_per_s", sums.completed.map(|n| Measure::PerSecond(sums.per_second(n))));
     add("accept_wait_p99_us", sums.wait_p99.map(Measure::Us));
     add("accept_wait_max_us", sums.wait_max.map(Measure::Us));
-    let silent = (sums.accepted == Some(0)).then(|| Measure::Us(silence(listener, now) / 1000));
+    let silent = (sums.accepted == Some(0) || pace == Pace::Stuck).then(|| Measure::Us(silence(listener, now) / 1000));
     add("no_accept_us", silent);
     add("process", pace.name().map(|name| Measure::Text(name.to_owned())));
     add("limited_by", listener.limited_by.map(|by| Measure::Text(by.name().to_owned())));
@@ -182,6 +190,10 @@ fn advice(sums: &Sums, pace: Pace) -> &'static str {
         Pace::Slow => {
             "accept faster: more workers, no slow work between two accept() calls; a longer queue only helps against \
              bursts"
+        }
+        Pace::KeepsUp => {
+            "the process keeps up, the queue is too short for bursts: a larger argument of listen(), as far as net.core.somaxconn \
+             lets it be"
         }
         Pace::Unknown => {
             "look whether the process calls accept() at all: if it does, more workers help, or a longer queue if this \

@@ -15,7 +15,7 @@ use crate::{
 pub const RULE: Rule = Rule {
     name: "backlog-too-small",
     about: "Bursts fill a queue of a listener whose process keeps up",
-    limits: &[&BURSTS, &SHARE],
+    limits: &[&BURSTS, &SHARE, &WAIT],
     fires_after: "0s",
     resolves_after: "10s",
     check,
@@ -34,6 +34,13 @@ const SHARE: Limit = Limit {
     about: "One of a SO_REUSEPORT group gets so many times its even share",
 };
 
+const WAIT: Limit = Limit {
+    name: "wait",
+    unit: Unit::Time,
+    default: "500ms",
+    about: "And its clients wait so long for accept(), or its queue is full",
+};
+
 /// Seconds over which the load of a group is compared.
 const SECONDS: u64 = 15;
 /// Connections below which shares are chance.
@@ -47,9 +54,10 @@ fn check(seen: &Seen, limits: &Limits<'_>, out: &mut Verdicts) {
     for listener in seen.listeners.iter() {
         let limits = limits.at(listener.subject.lport);
         let bursts = listener.bursts.sum(seen.now);
-        let full = bursts.bursts > 0 || bursts.overloads > 0;
-        if full && let Some(group) = Group::of(seen, listener).filter(|group| group.is_uneven(limits.number(&SHARE))) {
-            out.trouble(uneven(listener, &group, &bursts));
+        let full = bursts.bursts > 0 || listener.bursts.goes_on();
+        let group = Group::of(seen, listener).filter(|group| group.is_uneven(limits.number(&SHARE)));
+        if let Some(group) = group.filter(|group| full || group.own_wait >= limits.ns(&WAIT) / 1000) {
+            out.trouble(uneven(listener, &group, full));
         } else if bursts.overloads == 0
             && (bursts.turned_away > 0 || bursts.bursts > 0 && bursts.bursts >= limits.count(&BURSTS))
         {
@@ -85,21 +93,27 @@ struct Group {
     /// The deepest of the other queues, and the smallest limit.
     others_peak: u32,
     others_limit: u32,
+    /// Turned away by this one.
+    turned_away: u64,
+    /// How long the slowest hundredth waits for accept(), microseconds.
+    own_wait: u64,
 }
 
 impl Group {
     /// None: it is in none.
     fn of(seen: &Seen, listener: &Listener) -> Option<Self> {
         listener.group?;
-        let mut group = Self { listeners: 0, completed: 0, own: 0, others_peak: 0, others_limit: u32::MAX };
+        let mut group = Self { listeners: 0, completed: 0, own: 0, others_peak: 0, others_limit: u32::MAX, turned_away: 0, own_wait: 0 };
         for other in seen.listeners.iter().filter(|l| l.group == listener.group) {
             let sums = other.last(seen.now, SECONDS);
             // Those that were turned away came to it, too.
-            let came = sums.completed? + sums.overflows().iter().sum::<u64>() + sums.unnamed_drops;
+            let turned_away = sums.overflows().iter().sum::<u64>() + sums.unnamed_drops;
+            let came = sums.completed? + turned_away;
             group.listeners += 1;
             group.completed += came;
             if other.subject.id == listener.subject.id {
-                group.own = came;
+                (group.own, group.turned_away) = (came, turned_away);
+                group.own_wait = sums.wait_p99.unwrap_or(0);
             } else {
                 group.others_peak = group.others_peak.max(sums.accept_peak.unwrap_or(0));
                 group.others_limit = group.others_limit.min(other.accept_queue.limit.unwrap_or(0));
@@ -121,43 +135,46 @@ impl Group {
     }
 }
 
-fn uneven(listener: &Listener, group: &Group, bursts: &Sum) -> Case {
+fn uneven(listener: &Listener, group: &Group, full: bool) -> Case {
     let even = 100.0 / group.listeners as f64;
-    let summary = Said::new(format!("{:.0} % of the connections to {} listeners", group.percent(), group.listeners))
+    let mut summary = Said::new(format!("{:.0} % of the connections to {} listeners", group.percent(), group.listeners))
         .owner(listener.subject.owner.as_deref())
-        .text(" that share a port come to this one, whose accept queue is full; the others have room");
+        .text(" that share a port come to this one, ");
+    summary = if full {
+        summary.text("whose accept queue is full; the others have room")
+    } else {
+        summary.text("where they wait ").us(group.own_wait).text(" for accept(); the others have room")
+    };
     let mut evidence = vec![
         ("share_percent", Measure::Percent(group.percent())),
         ("even_percent", Measure::Percent(even)),
         ("listeners", Measure::Count(group.listeners)),
         ("others_peak", Measure::Count(group.others_peak.into())),
+        ("turned_away", Measure::Count(group.turned_away)),
+        ("accept_wait_p99_us", Measure::Us(group.own_wait)),
     ];
-    evidence.extend(common(listener, bursts));
+    evidence.extend(limits_of(listener));
     Case {
         subject: listener.subject.clone(),
-        severity: if bursts.turned_away > 0 { Severity::Warning } else { Severity::Info },
+        severity: if group.turned_away > 0 { Severity::Warning } else { Severity::Info },
         since: None,
         summary,
         evidence,
-        advice: "SO_REUSEPORT spreads connections by a hash of both ends: few clients, or an SO_ATTACH_REUSEPORT_EBPF program, \
-                 make it uneven; let all workers accept from one listener, or spread by such a program"
+        advice: "SO_REUSEPORT spreads connections by a hash of both ends: few clients, or a program that was attached with \
+                 SO_ATTACH_REUSEPORT_EBPF, make it uneven; let all workers accept from one listener, or spread by such a program"
             .to_owned(),
         look: look_at_queues(listener),
     }
 }
 
-/// What is measured of bursts in any case.
-fn common(listener: &Listener, bursts: &Sum) -> Vec<(&'static str, Measure)> {
-    let queue = listener.accept_queue;
-    let mut evidence = vec![
-        ("bursts", Measure::Count(bursts.bursts)),
-        ("turned_away", Measure::Count(bursts.turned_away)),
-        ("peak", Measure::Count(bursts.peak.into())),
+/// What the length of the queues follows from.
+fn limits_of(listener: &Listener) -> Vec<(&'static str, Measure)> {
+    let of = [
+        ("limit", listener.accept_queue.limit),
+        ("backlog", listener.backlog),
+        ("somaxconn", listener.somaxconn),
     ];
-    let mut add = |name, n: Option<u32>| evidence.extend(n.map(|n| (name, Measure::Count(n.into()))));
-    add("limit", queue.limit);
-    add("backlog", listener.backlog);
-    add("somaxconn", listener.somaxconn);
+    let mut evidence: Vec<_> = of.into_iter().filter_map(|(name, n)| Some((name, Measure::Count(n?.into())))).collect();
     evidence.extend(listener.limited_by.map(|by| ("limited_by", Measure::Text(by.name().to_owned()))));
     evidence
 }
@@ -165,7 +182,7 @@ fn common(listener: &Listener, bursts: &Sum) -> Vec<(&'static str, Measure)> {
 fn short(listener: &Listener, bursts: &Sum) -> Case {
     let limit = u64::from(listener.accept_queue.limit.unwrap_or(0));
     // Clients of a burst send again: segments are no fewer than clients.
-    let needed = roundly((u64::from(bursts.peak) + bursts.turned_away).max(limit * 2));
+    let needed = roundly(bursts.wanted.max(limit * 2));
     let owner = listener.subject.owner.as_deref();
     let times = count(bursts.bursts, "burst", "bursts");
     let summary = if bursts.turned_away > 0 {
@@ -178,9 +195,14 @@ fn short(listener: &Listener, bursts: &Sum) -> Case {
             .owner(owner)
             .text(format!(" to its limit, {limit}; nobody was turned away yet"))
     };
-    let mut evidence = common(listener, bursts);
-    evidence.push(("needed", Measure::Count(needed)));
-    evidence.push(("longest_us", Measure::Us(bursts.longest / 1000)));
+    let mut evidence = vec![
+        ("bursts", Measure::Count(bursts.bursts)),
+        ("turned_away", Measure::Count(bursts.turned_away)),
+        ("peak", Measure::Count(bursts.peak.into())),
+        ("needed", Measure::Count(needed)),
+        ("longest_us", Measure::Us(bursts.longest / 1000)),
+    ];
+    evidence.extend(limits_of(listener));
     let abort = match (bursts.turned_away, bursts.at_ack) {
         (0, _) => "",
         (_, 0) => {
@@ -213,13 +235,9 @@ fn short_syn_queue(listener: &Listener, b: &Balance) -> Case {
         ("turned_away", Measure::Count(b.turned_away)),
         ("cookies", Measure::Count(b.cookies)),
         ("completed", Measure::Count(b.replies)),
-        ("limit", Measure::Count(limit)),
         ("needed", Measure::Count(needed)),
     ];
-    let mut add = |name, n: Option<u32>| evidence.extend(n.map(|n| (name, Measure::Count(n.into()))));
-    add("backlog", listener.backlog);
-    add("somaxconn", listener.somaxconn);
-    evidence.extend(listener.limited_by.map(|by| ("limited_by", Measure::Text(by.name().to_owned()))));
+    evidence.extend(limits_of(listener));
     let also = if b.cookies > 0 {
         "; it is the SYN queue's limit, too. Cookies let these clients in, without some options"
     } else {

@@ -181,7 +181,7 @@ fn evidence(listener: &Listener, flood: &Flood, now: u64) -> Vec<(&'static str, 
     let dropped = sums.dropped[tcptrace_common::queue::drop::SYN_QUEUE_FULL];
     add("dropped_per_s", dropped.map(|n| Measure::PerSecond(sums.per_second(n))));
     // Of the SYNs that were queued alone, where no hook sees the others.
-    add(if listener.exact { "sources" } else { "sources_at_least" }, sums.sources.map(Measure::Count));
+    add(if listener.exact { "sources" } else { "sources_at_least" }, sums.sources.filter(|n| *n > 0).map(Measure::Count));
     add("silent_sources", flood.slow.map(Measure::Count));
     let synacks = sums.synack_retrans.filter(|n| *n > 0);
     add("synacks_again_per_s", synacks.map(|n| Measure::PerSecond(sums.per_second(n))));

@@ -27,6 +27,8 @@ pub struct Sum {
     pub at_ack: u64,
     /// Most that waited.
     pub peak: u32,
+    /// Most that would have waited in one of them, had there been room.
+    pub wanted: u64,
     /// The longest burst, nanoseconds.
     pub longest: u64,
 }
@@ -38,6 +40,7 @@ impl AddAssign<&Self> for Sum {
         self.turned_away += other.turned_away;
         self.at_ack += other.at_ack;
         self.peak = self.peak.max(other.peak);
+        self.wanted = self.wanted.max(other.wanted);
         self.longest = self.longest.max(other.longest);
     }
 }
@@ -76,10 +79,17 @@ impl Bursts {
             }
             return;
         }
-        let sum = Sum { bursts: 1, longest: lasted, ..*sum };
+        let wanted = u64::from(sum.peak) + sum.turned_away;
+        let sum = Sum { bursts: 1, longest: lasted, wanted, ..*sum };
         self.now = None;
         let over = if lasted > LONGEST_NS { Sum { overloads: 1, ..Sum::default() } } else { sum };
         *self.window.at(l.ts) += &over;
+    }
+
+    /// Is the queue full now, or was it a moment ago?
+    #[must_use]
+    pub fn goes_on(&self) -> bool {
+        self.now.is_some()
     }
 
     /// Of the last minute.
@@ -108,7 +118,7 @@ mod tests {
         interval(&mut bursts, 2, 6, 9, 5);
         interval(&mut bursts, 3, 0, 9, 1);
         let sum = bursts.sum(1_500_000_000);
-        assert_eq!((sum.bursts, sum.overloads, sum.turned_away, sum.peak), (1, 0, 6, 9));
+        assert_eq!((sum.bursts, sum.overloads, sum.turned_away, sum.wanted), (1, 0, 6, 15));
         assert_eq!(sum.longest, 1_000_000_000);
         (4..12).for_each(|i| interval(&mut bursts, i, 9, 9, 3));
         let sum = bursts.sum(6_000_000_000);

@@ -12,6 +12,8 @@ const KEPT: usize = 16;
 pub const PRESENT_NS: u64 = 3_000_000_000;
 /// Replies take a round trip: they are looked for in SYNs that are at least so old, nanoseconds.
 const ROUND_TRIP_NS: u64 = 400_000_000;
+/// So many times as many SYNs as before are something new.
+const CALM: f64 = 4.0;
 /// Seconds over which the past is smoothed.
 const MEMORY: f64 = 60.0;
 
@@ -147,12 +149,14 @@ impl Flows {
         self.latest.back()
     }
 
-    /// None: not enough was seen yet.
+    /// Of what goes on now: intervals before it, in which far fewer SYNs came, do not count. None: not enough was seen yet.
     #[must_use]
     pub fn balance(&self) -> Option<Balance> {
-        let now = self.last()?.ts;
+        let last = self.last()?;
+        let (now, calm) = (last.ts, last.pressure() / CALM);
+        let first = self.latest.iter().rposition(|flow| flow.pressure() < calm).map_or(0, |i| i + 1);
         let mut sum = Balance::default();
-        for flow in &self.latest {
+        for flow in self.latest.iter().skip(first) {
             sum.replies += flow.replies;
             sum.accept_full |= flow.accept_full;
             if flow.ts + ROUND_TRIP_NS > now {
@@ -188,6 +192,15 @@ mod tests {
         let balance = flows.balance().expect("half a second");
         assert_eq!((balance.answered, balance.replies, balance.unanswered()), (100, 95, 5));
         assert_eq!(balance.since, 0);
+    }
+
+    #[test]
+    fn what_was_before_does_not_thin_it() {
+        let mut flows = Flows::default();
+        (1..4).for_each(|i| flows.push(flow(i, 10, 10)));
+        (4..7).for_each(|i| flows.push(flow(i, 5000, 10)));
+        let balance = flows.balance().expect("a second");
+        assert_eq!((balance.answered, balance.ns, balance.since), (10_000, 1_000_000_000, 1_500_000_000));
     }
 
     #[test]
