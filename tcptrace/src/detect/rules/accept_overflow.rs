@@ -135,14 +135,14 @@ fn summary(listener: &Listener, sums: &Sums, clients: Count, pace: Pace, now: u6
     }
     let mut said = Said::new(format!("{text} dropped in {SECONDS} s: the accept queue"));
     said = said.owner(listener.subject.owner.as_deref());
+    said = said.text(if pace == Pace::KeepsUp { " was full for a moment" } else { " is full" });
     if let Some(limit) = listener.accept_queue.limit {
-        said = said.text(format!(" is full, limit {limit}"));
+        said = said.text(format!(", limit {limit}"));
     }
     match (pace, sums.accepted) {
         (Pace::Stuck, _) => said.text("; nothing was accepted for ").us(silence(listener, now) / 1000),
-        (Pace::Slow, Some(accepted)) => said.text(format!("; {} accepted a second", rate(sums.per_second(accepted)))),
-        (Pace::KeepsUp, Some(accepted)) => {
-            said.text(format!(" for a moment; {} accepted a second since", rate(sums.per_second(accepted))))
+        (Pace::Slow | Pace::KeepsUp, Some(accepted)) => {
+            said.text(format!("; {} accepted a second", rate(sums.per_second(accepted))))
         }
         (Pace::Unknown, Some(0)) => said.text("; nothing was accepted meanwhile"),
         _ => said,

@@ -55,8 +55,11 @@ fn check(seen: &Seen, limits: &Limits<'_>, out: &mut Verdicts) {
         let limits = limits.at(listener.subject.lport);
         let bursts = listener.bursts.sum(seen.now);
         let full = bursts.bursts > 0 || listener.bursts.goes_on();
-        let group = Group::of(seen, listener).filter(|group| group.is_uneven(limits.number(&SHARE)));
-        if let Some(group) = group.filter(|group| full || group.own_wait >= limits.ns(&WAIT) / 1000) {
+        let sums = listener.last(seen.now, SECONDS);
+        let waits = sums.wait_p99.unwrap_or(0) >= limits.ns(&WAIT) / 1000;
+        // Others are looked at only where there is something to compare with.
+        let group = if full || waits { Group::of(seen, listener) } else { None };
+        if let Some(group) = group.filter(|group| group.is_uneven(limits.number(&SHARE))) {
             out.trouble(uneven(listener, &group, full));
         } else if bursts.overloads == 0
             && (bursts.turned_away > 0 || bursts.bursts > 0 && bursts.bursts >= limits.count(&BURSTS))
@@ -103,7 +106,15 @@ impl Group {
     /// None: it is in none.
     fn of(seen: &Seen, listener: &Listener) -> Option<Self> {
         listener.group?;
-        let mut group = Self { listeners: 0, completed: 0, own: 0, others_peak: 0, others_limit: u32::MAX, turned_away: 0, own_wait: 0 };
+        let mut group = Self {
+            listeners: 0,
+            completed: 0,
+            own: 0,
+            others_peak: 0,
+            others_limit: u32::MAX,
+            turned_away: 0,
+            own_wait: 0,
+        };
         for other in seen.listeners.iter().filter(|l| l.group == listener.group) {
             let sums = other.last(seen.now, SECONDS);
             // Those that were turned away came to it, too.
@@ -137,9 +148,10 @@ impl Group {
 
 fn uneven(listener: &Listener, group: &Group, full: bool) -> Case {
     let even = 100.0 / group.listeners as f64;
-    let mut summary = Said::new(format!("{:.0} % of the connections to {} listeners", group.percent(), group.listeners))
-        .owner(listener.subject.owner.as_deref())
-        .text(" that share a port come to this one, ");
+    let mut summary =
+        Said::new(format!("{:.0} % of the connections to {} listeners", group.percent(), group.listeners))
+            .owner(listener.subject.owner.as_deref())
+            .text(" that share a port come to this one, ");
     summary = if full {
         summary.text("whose accept queue is full; the others have room")
     } else {
@@ -169,11 +181,7 @@ fn uneven(listener: &Listener, group: &Group, full: bool) -> Case {
 
 /// What the length of the queues follows from.
 fn limits_of(listener: &Listener) -> Vec<(&'static str, Measure)> {
-    let of = [
-        ("limit", listener.accept_queue.limit),
-        ("backlog", listener.backlog),
-        ("somaxconn", listener.somaxconn),
-    ];
+    let of = [("limit", listener.accept_queue.limit), ("backlog", listener.backlog), ("somaxconn", listener.somaxconn)];
     let mut evidence: Vec<_> = of.into_iter().filter_map(|(name, n)| Some((name, Measure::Count(n?.into())))).collect();
     evidence.extend(listener.limited_by.map(|by| ("limited_by", Measure::Text(by.name().to_owned()))));
     evidence

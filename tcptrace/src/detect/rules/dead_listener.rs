@@ -57,12 +57,11 @@ fn case(seen: &Seen, listener: &Listener, silent_since: u64, never: bool) -> Cas
     let full = queue.len.zip(queue.limit).is_some_and(|(len, limit)| len > limit);
     let others = others_accept(seen, listener);
     let mut summary = Said::new(count(waiting, "connected client waits", "connected clients wait"));
-    summary = summary.text(" for accept()").owner(listener.subject.owner.as_deref()).text(", ");
-    summary = if never {
-        summary.text("which was never called since listen(): nobody is taken for ").us(silent / 1000)
-    } else {
-        summary.text("and nobody is taken for ").us(silent / 1000)
-    };
+    summary = summary.text(" for accept()").owner(listener.subject.owner.as_deref());
+    summary = summary.text("; nobody was taken for ").us(silent / 1000);
+    if never {
+        summary = summary.text(", nor ever since listen()");
+    }
     if others {
         summary = summary.text("; other listeners of its group accept theirs");
     }

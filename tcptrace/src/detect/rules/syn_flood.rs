@@ -11,7 +11,7 @@ use crate::{
             listeners::Listener,
         },
     },
-    model::{Measure, Said, Severity},
+    model::{Measure, Said, Severity, count},
 };
 
 /// See the module.
@@ -147,7 +147,7 @@ fn summary(listener: &Listener, flood: &Flood, sources: Option<u64>, dropped: u6
     let share = completed_percent(b);
     let mut said = Said::new(format!("{syns:.0} SYNs a second")).owner(owner);
     if let Some(sources) = sources {
-        said = said.text(format!(" from about {sources} addresses"));
+        said = said.text(format!(" from about {}", count(sources, "address", "addresses")));
     }
     said = match share {
         Some(share) => said.text(format!(", {share:.0} % of them complete the handshake: ")),
@@ -177,11 +177,16 @@ fn evidence(listener: &Listener, flood: &Flood, now: u64) -> Vec<(&'static str, 
     add("usual_syns_per_s", past.then_some(Measure::PerSecond(listener.flows.usual_syns)));
     add("unanswered_per_s", Some(rate(b.unanswered())));
     add("completed_percent", completed_percent(b).map(Measure::Percent));
-    add("cookies_per_s", sums.cookies_sent.map(|n| Measure::PerSecond(sums.per_second(n))));
-    let dropped = sums.dropped[tcptrace_common::queue::drop::SYN_QUEUE_FULL];
-    add("dropped_per_s", dropped.map(|n| Measure::PerSecond(sums.per_second(n))));
+    add("cookies_per_s", sums.cookies_sent.map(|_| rate(b.cookies)));
+    // Of what finds no room, cookies that are sent by one of several listeners cannot be told from drops.
+    let named = sums.dropped[tcptrace_common::queue::drop::SYN_QUEUE_FULL].is_some();
+    let no_room = (named || b.turned_away > 0).then(|| rate(b.turned_away));
+    add(if named { "dropped_per_s" } else { "no_room_per_s" }, no_room);
     // Of the SYNs that were queued alone, where no hook sees the others.
-    add(if listener.exact { "sources" } else { "sources_at_least" }, sums.sources.filter(|n| *n > 0).map(Measure::Count));
+    add(
+        if listener.exact { "sources" } else { "sources_at_least" },
+        sums.sources.filter(|n| *n > 0).map(Measure::Count),
+    );
     add("silent_sources", flood.slow.map(Measure::Count));
     let synacks = sums.synack_retrans.filter(|n| *n > 0);
     add("synacks_again_per_s", synacks.map(|n| Measure::PerSecond(sums.per_second(n))));
