@@ -169,8 +169,9 @@ fn evidence(listener: &Listener, sums: &Sums, clients: Count, pace: Pace, now: u
     add("completed_per_s", sums.completed.map(|n| Measure::PerSecond(sums.per_second(n))));
     add("accept_wait_p99_us", sums.wait_p99.map(Measure::Us));
     add("accept_wait_max_us", sums.wait_max.map(Measure::Us));
-    let silent = (sums.accepted == Some(0) || pace == Pace::Stuck).then(|| Measure::Us(silence(listener, now) / 1000));
-    add("no_accept_us", silent);
+    let silent = silence(listener, now) / 1000;
+    let idle = silent > 0 && (sums.accepted == Some(0) || pace == Pace::Stuck);
+    add("no_accept_us", idle.then_some(Measure::Us(silent)));
     add("process", pace.name().map(|name| Measure::Text(name.to_owned())));
     add("limited_by", listener.limited_by.map(|by| Measure::Text(by.name().to_owned())));
     evidence
