@@ -65,7 +65,7 @@ fn check(seen: &Seen, limits: &Limits<'_>, out: &mut Verdicts) {
             && (bursts.turned_away > 0 || bursts.bursts > 0 && bursts.bursts >= limits.count(&BURSTS))
         {
             out.trouble(short(listener, &bursts));
-        } else if let Some(balance) = listener.flows.balance()
+        } else if let Some(balance) = listener.flows.balance(seen.now)
             && syn_queue_is_short(listener, &balance)
         {
             out.trouble(short_syn_queue(listener, &balance));

@@ -43,7 +43,8 @@ fn check(seen: &Seen, limits: &Limits<'_>, out: &mut Verdicts) {
         };
         let never = accepted == 0 && !listener.preexisting;
         let silent_since = listener.last_accept.map_or(waiting_since, |at| at.max(waiting_since));
-        let silent = seen.now.saturating_sub(silent_since);
+        // Up to its latest interval: it may be gone.
+        let silent = listener.latest.saturating_sub(silent_since);
         if silent >= limits.ns(if never { &NEVER } else { &STOPPED }) {
             out.trouble(case(seen, listener, silent_since, never));
         }
@@ -53,7 +54,7 @@ fn check(seen: &Seen, limits: &Limits<'_>, out: &mut Verdicts) {
 fn case(seen: &Seen, listener: &Listener, silent_since: u64, never: bool) -> Case {
     let queue = listener.accept_queue;
     let waiting = u64::from(queue.len.unwrap_or(0));
-    let silent = seen.now.saturating_sub(silent_since);
+    let silent = listener.latest.saturating_sub(silent_since);
     let full = queue.len.zip(queue.limit).is_some_and(|(len, limit)| len > limit);
     let others = others_accept(seen, listener);
     let mut summary = Said::new(count(waiting, "connected client waits", "connected clients wait"));

@@ -59,7 +59,7 @@ fn check(seen: &Seen, limits: &Limits<'_>, out: &mut Verdicts) {
         let limits = limits.at(listener.subject.lport);
         let all = seen.half_opens.of(&listener.subject);
         let flood = limits.number(&FLOOD);
-        if all.len() as u64 > limits.count(&SOURCES) || syn_flood::goes_on(listener, flood) {
+        if all.len() as u64 > limits.count(&SOURCES) || syn_flood::goes_on(listener, seen.now, flood) {
             continue;
         }
         let silent: Vec<Source> = all

@@ -70,7 +70,7 @@ fn check(seen: &Seen, limits: &Limits<'_>, out: &mut Verdicts) {
 
 /// Is it flooded, as these limits have it?
 fn assess(seen: &Seen, listener: &Listener, limits: &Limits<'_>) -> Option<Flood> {
-    let balance = listener.flows.balance()?;
+    let balance = listener.flows.balance(seen.now)?;
     let last = listener.flows.last()?;
     let least = limits.number(&UNANSWERED);
     let goes_on = last.pressure() >= least;
@@ -110,8 +110,8 @@ fn slow(seen: &Seen, listener: &Listener, balance: &Balance, limits: &Limits<'_>
 }
 
 /// Is this more than clients that cannot answer?
-pub(super) fn goes_on(listener: &Listener, least: f64) -> bool {
-    let unanswered = listener.flows.balance().map_or(0.0, |b| per_second(b.unanswered() + b.turned_away, b.ns));
+pub(super) fn goes_on(listener: &Listener, now: u64, least: f64) -> bool {
+    let unanswered = listener.flows.balance(now).map_or(0.0, |b| per_second(b.unanswered() + b.turned_away, b.ns));
     unanswered >= least
 }
 

@@ -12,7 +12,7 @@ const KEPT: u64 = 12;
 /// A burst is over when the queue is no more than a quarter full.
 const EMPTIED: u32 = 4;
 /// A queue that is full for longer is not full by a burst, nanoseconds.
-pub const LONGEST_NS: u64 = 2_000_000_000;
+const LONGEST_NS: u64 = 2_000_000_000;
 
 /// Bursts of a while.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -8,8 +8,10 @@ use tcptrace_common::queue::drop;
 const SECOND: f64 = 1e9;
 /// Intervals that are kept, at most.
 const KEPT: usize = 16;
+/// And at least, however long they are: replies are looked for in the one after.
+const LEAST: usize = 2;
 /// How long one counts as the present, nanoseconds. Older ones are the past.
-pub const PRESENT_NS: u64 = 3_000_000_000;
+const PRESENT_NS: u64 = 3_000_000_000;
 /// Replies take a round trip: they are looked for in SYNs that are at least so old, nanoseconds.
 const ROUND_TRIP_NS: u64 = 400_000_000;
 /// So many times as many SYNs as before are something new.
@@ -122,7 +124,7 @@ impl Flows {
     pub(super) fn push(&mut self, flow: Flow) {
         self.latest.push_back(flow);
         while let Some(oldest) = self.latest.front().copied()
-            && (self.latest.len() > KEPT || oldest.ts + PRESENT_NS < flow.ts)
+            && (self.latest.len() > KEPT || self.latest.len() > LEAST && oldest.ts + PRESENT_NS < flow.ts)
         {
             self.latest.pop_front();
             self.pass(&oldest);
@@ -149,10 +151,11 @@ impl Flows {
         self.latest.back()
     }
 
-    /// Of what goes on now: intervals before it, in which far fewer SYNs came, do not count. None: not enough was seen yet.
+    /// Of what goes on now: intervals before it, in which far fewer SYNs came, do not count. None: not enough was seen
+    /// yet, or the listener is gone.
     #[must_use]
-    pub fn balance(&self) -> Option<Balance> {
-        let last = self.last()?;
+    pub fn balance(&self, now: u64) -> Option<Balance> {
+        let last = self.last().filter(|last| last.ts + PRESENT_NS.max(2 * last.ns) >= now)?;
         let (now, calm) = (last.ts, last.pressure() / CALM);
         let first = self.latest.iter().rposition(|flow| flow.pressure() < calm).map_or(0, |i| i + 1);
         let mut sum = Balance::default();
@@ -187,11 +190,12 @@ mod tests {
     fn replies_have_a_round_trip_to_come() {
         let mut flows = Flows::default();
         flows.push(flow(1, 100, 0));
-        assert!(flows.balance().is_none(), "nobody had the time to answer");
+        assert!(flows.balance(500_000_000).is_none(), "nobody had the time to answer");
         flows.push(flow(2, 100, 95));
-        let balance = flows.balance().expect("half a second");
+        let balance = flows.balance(1_000_000_000).expect("half a second");
         assert_eq!((balance.answered, balance.replies, balance.unanswered()), (100, 95, 5));
         assert_eq!(balance.since, 0);
+        assert!(flows.balance(10_000_000_000).is_none(), "it is gone");
     }
 
     #[test]
@@ -199,8 +203,17 @@ mod tests {
         let mut flows = Flows::default();
         (1..4).for_each(|i| flows.push(flow(i, 10, 10)));
         (4..7).for_each(|i| flows.push(flow(i, 5000, 10)));
-        let balance = flows.balance().expect("a second");
+        let balance = flows.balance(3_000_000_000).expect("a second");
         assert_eq!((balance.answered, balance.ns, balance.since), (10_000, 1_000_000_000, 1_500_000_000));
+    }
+
+    #[test]
+    fn long_intervals_are_compared_too() {
+        let mut flows = Flows::default();
+        for i in 1..4 {
+            flows.push(Flow { ts: i * 10_000_000_000, ns: 10_000_000_000, ..flow(0, 5000, 0) });
+        }
+        assert!(flows.balance(39_000_000_000).is_some_and(|b| b.unanswered() == 5000), "{flows:?}");
     }
 
     #[test]
@@ -210,6 +223,6 @@ mod tests {
         assert!((flows.usual_syns - 100.0).abs() < 1.0 && flows.usual_unanswered < 3.0, "{flows:?}");
         (200..240).for_each(|i| flows.push(flow(i, 5000, 49)));
         assert!(flows.usual_unanswered < 100.0, "{flows:?}");
-        assert!(flows.balance().is_some_and(|b| b.unanswered() > 10_000));
+        assert!(flows.balance(239 * 500_000_000).is_some_and(|b| b.unanswered() > 10_000));
     }
 }
