@@ -23,7 +23,7 @@ use tcptrace::{
 };
 
 /// As many as the rules need.
-const FILES: usize = 40;
+const FILES: usize = 41;
 /// Recordings of trouble, and as many of what looks like it.
 const RECORDINGS: usize = 10;
 

@@ -5,7 +5,6 @@ use crate::{
     detect::{
         limits::{Limit, Limits, Unit},
         rule::{Case, Rule, Verdicts},
-        rules::syn_flood,
         seen::{Seen, half_opens::Source, listeners::Listener},
     },
     model::{Measure, Said, Severity, count},
@@ -59,7 +58,8 @@ fn check(seen: &Seen, limits: &Limits<'_>, out: &mut Verdicts) {
         let limits = limits.at(listener.subject.lport);
         let all = seen.half_opens.of(&listener.subject);
         let flood = limits.number(&FLOOD);
-        if all.len() as u64 > limits.count(&SOURCES) || syn_flood::goes_on(listener, seen.now, flood) {
+        // What a flood leaves is half-open for a minute after it.
+        if all.len() as u64 > limits.count(&SOURCES) || listener.flows.worst(seen.now) >= flood {
             continue;
         }
         let silent: Vec<Source> = all

@@ -109,12 +109,6 @@ fn slow(seen: &Seen, listener: &Listener, balance: &Balance, limits: &Limits<'_>
     (sources >= limits.count(&SOURCES)).then_some(sources)
 }
 
-/// Is this more than clients that cannot answer?
-pub(super) fn goes_on(listener: &Listener, now: u64, least: f64) -> bool {
-    let unanswered = listener.flows.balance(now).map_or(0.0, |b| per_second(b.unanswered() + b.turned_away, b.ns));
-    unanswered >= least
-}
-
 fn case(listener: &Listener, flood: &Flood, now: u64) -> Case {
     let sums = listener.last(now, SECONDS);
     let b = &flood.balance;

@@ -1,7 +1,8 @@
 //! What a listener was sent and what came back, interval by interval: SYNs, SYN-ACKs and cookies, and who went on with the handshake.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, ops::AddAssign};
 
+use super::window::Window;
 use crate::model::{Listening, NetnsCounters};
 use tcptrace_common::queue::drop;
 
@@ -14,6 +15,11 @@ const LEAST: usize = 2;
 const PRESENT_NS: u64 = 3_000_000_000;
 /// Replies take a round trip: they are looked for in SYNs that are at least so old, nanoseconds.
 const ROUND_TRIP_NS: u64 = 400_000_000;
+/// Nanoseconds of a slot of the worst times, and how many are kept: a minute and a half, which is longer than a request lives.
+const SLOT: u64 = 10_000_000_000;
+const SLOTS: u64 = 9;
+/// So few a second that nobody answers are no bad times.
+const BAD: f64 = 10.0;
 /// So many times as many SYNs as before are something new.
 const CALM: f64 = 4.0;
 /// Seconds over which the past is smoothed.
@@ -106,18 +112,42 @@ impl Balance {
     pub fn unanswered(&self) -> u64 {
         self.answered.saturating_sub(self.replies)
     }
+
+    /// Those, and SYNs that found no room, a second.
+    #[must_use]
+    pub fn in_vain(&self) -> f64 {
+        per_second(self.unanswered() + self.turned_away, self.ns)
+    }
+}
+
+/// The highest of several rates.
+#[derive(Clone, Copy, Debug, Default)]
+struct Worst(f64);
+
+impl AddAssign<&Self> for Worst {
+    fn add_assign(&mut self, other: &Self) {
+        self.0 = self.0.max(other.0);
+    }
 }
 
 /// The latest intervals, and what was usual before.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Flows {
     latest: VecDeque<Flow>,
+    worst: Window<Worst>,
     /// Seconds of the past.
     pub past_s: f64,
     /// SYNs a second in the past.
     pub usual_syns: f64,
     /// SYN-ACKs a second that nobody answered in the past.
     pub usual_unanswered: f64,
+}
+
+impl Default for Flows {
+    fn default() -> Self {
+        let worst = Window::new(SLOT, SLOTS);
+        Self { latest: VecDeque::new(), worst, past_s: 0.0, usual_syns: 0.0, usual_unanswered: 0.0 }
+    }
 }
 
 impl Flows {
@@ -129,6 +159,15 @@ impl Flows {
             self.latest.pop_front();
             self.pass(&oldest);
         }
+        if let Some(rate) = self.balance(flow.ts).map(|b| b.in_vain()).filter(|rate| *rate >= BAD) {
+            *self.worst.at(flow.ts) += &Worst(rate);
+        }
+    }
+
+    /// SYNs a second that came to nothing, most in the last minute and a half.
+    #[must_use]
+    pub fn worst(&self, now: u64) -> f64 {
+        self.worst.sum(now, SLOT * SLOTS).0
     }
 
     /// An interval becomes a part of the past. What is far out of it counts little: a flood does not become usual soon.
