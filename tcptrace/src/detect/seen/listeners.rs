@@ -2,8 +2,12 @@
 
 use std::{collections::HashMap, ops::AddAssign};
 
-use super::window::Window;
-use crate::model::{Connection, Depth, Dropped, LimitedBy, Listening, Subject};
+use super::{
+    bursts::Bursts,
+    flow::{Flow, Flows},
+    window::Window,
+};
+use crate::model::{Connection, Depth, Dropped, LimitedBy, Listening, NetnsCounters, Subject};
 use tcptrace_common::queue::drop;
 
 const SECOND: u64 = 1_000_000_000;
@@ -14,7 +18,7 @@ const GONE_NS: u64 = 30 * SECOND;
 /// Listeners that are told apart.
 const LISTENERS: usize = 10_000;
 
-/// Counts of intervals. A count is None where an interval does not have it.
+/// Counts of intervals. A count is None where no interval has it: one that is concluded is there only when it grew.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Sums {
     /// Microseconds of the intervals.
@@ -37,6 +41,10 @@ pub struct Sums {
     pub synack_retrans: Option<u64>,
     /// Growth of `sk_drops`.
     pub sk_drops: Option<u64>,
+    /// Of them those while the accept queue was full, where nothing tells their reason: SYNs, most likely.
+    pub unnamed_drops: u64,
+    /// Records of single requests that were not made for their rate.
+    pub held_back: u64,
     /// Half-open requests, most in an interval.
     pub syn_peak: Option<u32>,
     /// Connections that waited for accept(), most in an interval.
@@ -62,6 +70,8 @@ impl Sums {
             dropped: l.dropped,
             synack_retrans: l.synack_retrans,
             sk_drops: l.sk_drops,
+            unnamed_drops: unnamed_drops(l),
+            held_back: l.held_back,
             syn_peak: l.syn_queue.peak,
             accept_peak: l.accept_queue.peak,
             sources: l.sources,
@@ -89,6 +99,13 @@ impl Sums {
     }
 }
 
+/// A final ACK that meets a full accept queue raises `sk_drops` twice.
+fn unnamed_drops(l: &Listening) -> u64 {
+    let named = l.dropped[drop::ACCEPT_QUEUE_FULL_SYN].is_some() || !l.accept_queue.was_full();
+    let at_ack = 2 * l.dropped[drop::ACCEPT_QUEUE_FULL_ACK].unwrap_or(0);
+    if named { 0 } else { l.sk_drops.unwrap_or(0).saturating_sub(at_ack) }
+}
+
 impl AddAssign<&Self> for Sums {
     fn add_assign(&mut self, other: &Self) {
         if other.us == 0 {
@@ -98,7 +115,11 @@ impl AddAssign<&Self> for Sums {
             self.clone_from(other);
             return;
         }
-        let add = |a: &mut Option<u64>, b: Option<u64>| *a = a.zip(b).map(|(a, b)| a + b);
+        let add = |a: &mut Option<u64>, b: Option<u64>| {
+            if let Some(b) = b {
+                *a = Some(a.unwrap_or(0) + b);
+            }
+        };
         self.us += other.us;
         add(&mut self.syns, other.syns);
         add(&mut self.queued, other.queued);
@@ -109,6 +130,8 @@ impl AddAssign<&Self> for Sums {
         self.dropped.iter_mut().zip(other.dropped).for_each(|(a, b)| add(a, b));
         add(&mut self.synack_retrans, other.synack_retrans);
         add(&mut self.sk_drops, other.sk_drops);
+        self.unnamed_drops += other.unnamed_drops;
+        self.held_back += other.held_back;
         self.syn_peak = self.syn_peak.max(other.syn_peak);
         self.accept_peak = self.accept_peak.max(other.accept_peak);
         self.sources = self.sources.max(other.sources);
@@ -122,6 +145,10 @@ impl AddAssign<&Self> for Sums {
 pub struct Listener {
     /// Its ends and its owner.
     pub subject: Subject,
+    /// Its cookie, 0 where not known.
+    pub cookie: u64,
+    /// It listened before the trace began.
+    pub preexisting: bool,
     /// SO_REUSEPORT group.
     pub group: Option<u64>,
     /// When it was first told of.
@@ -152,12 +179,18 @@ pub struct Listener {
     pub waiting_since: Option<u64>,
     /// Its latest seconds.
     pub recent: Window<Sums>,
+    /// Its latest intervals, and its past.
+    pub flows: Flows,
+    /// When its accept queue was full.
+    pub bursts: Bursts,
 }
 
 impl Listener {
     fn new(c: &Connection, l: &Listening) -> Self {
         Self {
             subject: Subject::listener(c),
+            cookie: c.cookie,
+            preexisting: c.preexisting,
             group: l.group,
             since: l.ts,
             latest: l.ts,
@@ -173,6 +206,8 @@ impl Listener {
             last_accept: None,
             waiting_since: None,
             recent: Window::new(SECOND, KEPT),
+            flows: Flows::default(),
+            bursts: Bursts::default(),
         }
     }
 
@@ -182,7 +217,7 @@ impl Listener {
         self.recent.sum(now, seconds * SECOND)
     }
 
-    fn interval(&mut self, c: &Connection, l: &Listening) {
+    fn interval(&mut self, c: &Connection, l: &Listening, counters: Option<&NetnsCounters>) {
         self.subject = Subject::listener(c);
         (self.group, self.latest, self.exact) = (l.group, l.ts, l.exact);
         (self.syn_queue, self.accept_queue) = (l.syn_queue, l.accept_queue);
@@ -197,28 +232,44 @@ impl Listener {
             Some(1..) => _ = self.waiting_since.get_or_insert(l.ts),
             Some(0) | None => self.waiting_since = None,
         }
-        *self.recent.at(l.ts) += &Sums::of(l);
+        let sums = Sums::of(l);
+        self.flows.push(Flow::of(l, counters));
+        self.bursts.interval(l, sums.overflows().iter().sum::<u64>() + sums.unnamed_drops);
+        *self.recent.at(l.ts) += &sums;
     }
 }
 
 /// See the module.
 #[derive(Debug, Default)]
-pub struct Listeners(HashMap<u64, Listener>);
+pub struct Listeners {
+    of: HashMap<u64, Listener>,
+    /// By network namespace: the kernel's counters over the latest interval.
+    counters: HashMap<u32, NetnsCounters>,
+}
 
 impl Listeners {
+    /// Counters come before the listeners of the same interval.
+    pub(super) fn netns(&mut self, n: &NetnsCounters) {
+        if self.counters.len() < LISTENERS || self.counters.contains_key(&n.netns) {
+            self.counters.insert(n.netns, n.clone());
+        }
+    }
+
     pub(super) fn interval(&mut self, c: &Connection, l: &Listening) {
-        if self.0.len() < LISTENERS || self.0.contains_key(&c.id) {
-            self.0.entry(c.id).or_insert_with(|| Listener::new(c, l)).interval(c, l);
+        if self.of.len() < LISTENERS || self.of.contains_key(&c.id) {
+            let counters = self.counters.get(&c.tuple.netns).filter(|n| n.ts == l.ts);
+            self.of.entry(c.id).or_insert_with(|| Listener::new(c, l)).interval(c, l, counters);
         }
     }
 
     pub(super) fn advance(&mut self, now: u64) {
-        self.0.retain(|_, listener| listener.latest.saturating_add(GONE_NS) >= now);
+        self.of.retain(|_, listener| listener.latest.saturating_add(GONE_NS) >= now);
+        self.counters.retain(|_, counters| counters.ts.saturating_add(GONE_NS) >= now);
     }
 
     /// All of them, in the order in which they were first seen.
     pub fn iter(&self) -> impl Iterator<Item = &Listener> {
-        let mut all: Vec<_> = self.0.iter().collect();
+        let mut all: Vec<_> = self.of.iter().collect();
         all.sort_unstable_by_key(|(id, _)| **id);
         all.into_iter().map(|(_, listener)| listener)
     }

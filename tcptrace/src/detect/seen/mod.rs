@@ -4,15 +4,25 @@
 //! |---|---|
 //! | `window` | sums over the last seconds |
 //! | `listeners` | both queues of each listener, and its SYN rate of old |
+//! | `flow` | SYNs, answers and replies of a listener, interval by interval |
+//! | `bursts` | when a listener's accept queue was full, and for how long |
+//! | `half_opens` | who sends SYNs and does not answer the SYN-ACK |
+//! | `turned_away` | who met a full accept queue |
 
+pub mod bursts;
+pub mod flow;
+pub mod half_opens;
 pub mod listeners;
+pub mod turned_away;
 pub mod window;
 
 use crate::{
     frame::fact,
     model::{Connection, Final, Found, Listening, Mark, Mini, NetnsCounters, Observer, Remnant, Request, Transition},
 };
+use half_opens::HalfOpens;
 use listeners::Listeners;
+use turned_away::TurnedAway;
 
 /// See the module. Times are CLOCK_MONOTONIC nanoseconds.
 #[derive(Debug, Default)]
@@ -23,6 +33,10 @@ pub struct Seen {
     pub began: u64,
     /// Listeners that are there.
     pub listeners: Listeners,
+    /// Requests that nobody answers.
+    pub half_opens: HalfOpens,
+    /// Clients that met a full accept queue.
+    pub turned_away: TurnedAway,
 }
 
 impl Seen {
@@ -39,6 +53,8 @@ impl Seen {
             self.began = now;
         }
         self.listeners.advance(self.now);
+        self.half_opens.advance(self.now);
+        self.turned_away.advance(self.now);
     }
 }
 
@@ -54,13 +70,20 @@ impl Observer for Seen {
 
     fn socket(&mut self, c: &Connection, f: &Found) {}
 
-    fn mini_socket(&mut self, m: &Mini) {}
+    fn mini_socket(&mut self, m: &Mini) {
+        self.half_opens.mini_socket(m);
+    }
 
-    fn request(&mut self, r: &Request) {}
+    fn request(&mut self, r: &Request) {
+        self.half_opens.request(r);
+        self.turned_away.request(r);
+    }
 
     fn time_wait(&mut self, r: &Remnant) {}
 
-    fn netns(&mut self, n: &NetnsCounters) {}
+    fn netns(&mut self, n: &NetnsCounters) {
+        self.listeners.netns(n);
+    }
 
     fn listener(&mut self, c: &Connection, l: &Listening) {
         self.listeners.interval(c, l);
