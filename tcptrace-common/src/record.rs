@@ -52,6 +52,8 @@ pub mod kind {
     pub const SEQUENCE: u8 = 20;
     /// A process was forked that is to be traced from now on, or is not any more: [`Forked`](super::Forked).
     pub const FORKED: u8 = 21;
+    /// A segment came to a port where nobody listens: [`Probe`](crate::probe::Probe).
+    pub const PROBE: u8 = 23;
 
     /// A socket that the start snapshot found: [`Socket`](super::Socket).
     pub const SOCKET: u8 = 32;

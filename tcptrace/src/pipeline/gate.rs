@@ -7,7 +7,7 @@ use crate::{
     filter::{Filter, Verdict},
     group::Groups,
     model::{
-        Connection, Final, Found, Listening, Mark, Mini, NetnsCounters, Observer, Remnant, Request, Role, State,
+        Connection, Final, Found, Listening, Mark, Mini, NetnsCounters, Observer, Probe, Remnant, Request, Role, State,
         Transition,
     },
     sink::Sink,
@@ -407,6 +407,14 @@ impl<S: Sink> Observer for Gate<S> {
             if self.records == Records::Transitions {
                 self.sink.mini_socket(m);
             }
+        }
+    }
+
+    fn probe(&mut self, p: &Probe) {
+        if let Some(detect) = &mut self.detect
+            && wanted(&self.filters, |filter| filter.mini(&p.tuple, None))
+        {
+            detect.probe(p);
         }
     }
 

@@ -4,15 +4,27 @@
 //! |---|---|
 //! | `window` | sums over the last seconds |
 //! | `listeners` | both queues of each listener, and its SYN rate of old |
+//! | `peers` | whom processes here connect to, which services are connected to, and how that went |
+//! | `retransmits` | segments that were sent again, by peer |
+//! | `handshakes` | initial sequence numbers of late, and SYNs that bring one again |
+//! | `scans` | who tries which ports |
 
+pub mod handshakes;
 pub mod listeners;
+pub mod peers;
+pub mod retransmits;
+pub mod scans;
 pub mod window;
 
 use crate::{
     frame::fact,
-    model::{Connection, Final, Found, Listening, Mark, Mini, NetnsCounters, Observer, Remnant, Request, Transition},
+    model::{Connection, Final, Found, Listening, Mark, Mini, NetnsCounters, Observer, Probe, Remnant, Request, Transition},
 };
+use handshakes::Handshakes;
 use listeners::Listeners;
+use peers::Peers;
+use retransmits::Retransmits;
+use scans::Scans;
 
 /// See the module. Times are CLOCK_MONOTONIC nanoseconds.
 #[derive(Debug, Default)]
@@ -23,6 +35,14 @@ pub struct Seen {
     pub began: u64,
     /// Listeners that are there.
     pub listeners: Listeners,
+    /// Whom processes here connect to, and who connects to them.
+    pub peers: Peers,
+    /// What was sent again.
+    pub retransmits: Retransmits,
+    /// Handshakes of late.
+    pub handshakes: Handshakes,
+    /// Who tries ports.
+    pub scans: Scans,
 }
 
 impl Seen {
@@ -39,28 +59,53 @@ impl Seen {
             self.began = now;
         }
         self.listeners.advance(self.now);
+        self.peers.advance(self.now);
+        self.retransmits.advance(self.now);
+        self.handshakes.advance(self.now);
+        self.scans.advance(self.now);
     }
 }
 
 #[expect(unused_variables, reason = "what no rule looks at yet")]
 impl Observer for Seen {
-    fn transition(&mut self, c: &Connection, t: &Transition) {}
+    fn transition(&mut self, c: &Connection, t: &Transition) {
+        self.peers.transition(c, t);
+        self.handshakes.transition(c, t);
+    }
 
-    fn mark(&mut self, c: &Connection, m: &Mark) {}
+    fn mark(&mut self, c: &Connection, m: &Mark) {
+        self.peers.mark(c, m);
+        self.retransmits.mark(c, m);
+    }
 
     fn owner(&mut self, c: &Connection) {}
 
-    fn connection(&mut self, c: &Connection, f: &Final) {}
+    fn connection(&mut self, c: &Connection, f: &Final) {
+        self.peers.connection(c, f);
+        self.retransmits.over(c);
+        self.handshakes.connection(c, f.ts);
+        self.scans.connection(c, f);
+    }
 
     fn socket(&mut self, c: &Connection, f: &Found) {}
 
     fn mini_socket(&mut self, m: &Mini) {}
 
-    fn request(&mut self, r: &Request) {}
+    fn request(&mut self, r: &Request) {
+        if !self.handshakes.request(r) {
+            self.scans.request(r);
+        }
+    }
+
+    fn probe(&mut self, p: &Probe) {
+        self.scans.probe(p);
+    }
 
     fn time_wait(&mut self, r: &Remnant) {}
 
-    fn netns(&mut self, n: &NetnsCounters) {}
+    fn netns(&mut self, n: &NetnsCounters) {
+        self.retransmits.netns(n);
+    }
 
     fn listener(&mut self, c: &Connection, l: &Listening) {
         self.listeners.interval(c, l);
