@@ -9,7 +9,7 @@ mod parts;
 #[expect(dead_code, reason = "other tests use the rest")]
 mod support;
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{collections::BTreeMap, fs, path::Path, process::Command};
 
 use parts::Part;
 use serde::Deserialize;
@@ -23,7 +23,9 @@ use tcptrace::{
 };
 
 /// As many as the rules need.
-const FILES: usize = 1;
+const FILES: usize = 42;
+/// Recordings of trouble, and as many of what looks like it.
+const RECORDINGS: usize = 16;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -120,6 +122,48 @@ fn rules_find_trouble_and_nothing_else() {
         assert!(!wrong.is_empty() || precision == 1.0 && recall == 1.0, "{rule}: no scenario has it");
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Recordings of live runs (`tests/live_watch.rs`): `RULE.trouble.rec` must fire that rule, `RULE.alike.rec` none. Limits that are not the
+/// default stand beside them.
+#[test]
+fn recordings_replay() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/findings/recordings");
+    let mut files: Vec<_> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.retain(|file| file.extension().is_some_and(|e| e == "rec"));
+    files.sort();
+    assert!(files.len() >= RECORDINGS, "{} recordings found in {}", files.len(), folder.display());
+    for file in files {
+        let (rule, label) = file.file_stem().and_then(|name| name.to_str()?.split_once('.')).expect("RULE.LABEL.rec");
+        assert!(RULES.iter().any(|r| r.name == rule), "{}: no rule is called {rule}", file.display());
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tcptrace"));
+        command.args(["watch", "--json", "--from"]).arg(&file).env("LC_ALL", "C.UTF-8");
+        let config = file.with_extension("toml");
+        if config.exists() {
+            command.arg("--config").arg(config);
+        }
+        let output = command.output().expect("the binary runs");
+        assert!(output.status.success(), "{}: {}", file.display(), String::from_utf8_lossy(&output.stderr));
+        let lines: Vec<serde_json::Value> = output
+            .stdout
+            .split(|&byte| byte == b'\n')
+            .filter(|line| !line.is_empty())
+            .map(|line| serde_json::from_slice(line).expect("JSON"))
+            .collect();
+        let mut fired: Vec<&str> = lines
+            .iter()
+            .filter(|line| line["type"] == "finding" && line["status"] == "firing")
+            .filter_map(|line| line["rule"].as_str())
+            .collect();
+        fired.sort_unstable();
+        fired.dedup();
+        let expected: &[&str] = match label {
+            "alike" => &[],
+            "trouble" => &[rule],
+            other => panic!("{}: {other} is no label", file.display()),
+        };
+        assert_eq!(fired, expected, "{}", file.display());
+    }
 }
 
 fn run(scenario: &Scenario) -> Vec<Finding> {

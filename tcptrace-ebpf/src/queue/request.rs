@@ -1,17 +1,16 @@
 //! Records of single requests: filled from the request, from the child, or from the segment; let through by the token bucket.
 
-use aya_ebpf::helpers::generated as h;
 use tcptrace_common::{
     queue::{RequestEvent, depth},
     record::{Head, Tuple, flag, kind},
-    settings::{Bucket, WINDOW_SHIFT},
+    settings::bucket,
     state as tcp,
 };
 
 use crate::{
-    emit, filter,
+    bucket as buckets, emit, filter,
     listeners::{Listener, one_word},
-    maps::{BUCKET, REQUEST_ALLOWANCE},
+    maps::REQUEST_ALLOWANCE,
     memory::{self, Memory, Probed},
     place::{bits, off},
 };
@@ -250,26 +249,14 @@ pub fn segment_passes(l: &Listener, t: &Tuple) -> bool {
     REQUEST_ALLOWANCE.load() != 0 && filter::wanted_tuple(t) && has_token(l)
 }
 
-/// Take a token. The window's turn is not locked: CPUs that meet there may let a few more records pass.
+/// Take a token; count what is held back.
 #[inline(always)]
 pub fn has_token(l: &Listener) -> bool {
-    let Some(b) = BUCKET.get_ptr_mut(0) else { return false };
-    // SAFETY: a map entry; its words are read and written whole.
-    unsafe {
-        let tick = h::bpf_jiffies64();
-        if core::ptr::read_volatile(&raw const (*b).tick) != tick {
-            core::ptr::write_volatile(&raw mut (*b).tick, tick);
-            let window = h::bpf_ktime_get_ns() >> WINDOW_SHIFT;
-            if core::ptr::read_volatile(&raw const (*b).window) != window {
-                core::ptr::write_volatile(&raw mut (*b).window, window);
-                core::ptr::write_volatile(&raw mut (*b).count, 0);
-            }
-        }
-        if add_one(b) < REQUEST_ALLOWANCE.load() {
-            return true;
-        }
-        (*l.totals()).held_back += 1;
+    if buckets::take(bucket::REQUESTS, REQUEST_ALLOWANCE.load()) {
+        return true;
     }
+    // SAFETY: this CPU's entry.
+    unsafe { (*l.totals()).held_back += 1 }
     false
 }
 
@@ -282,31 +269,7 @@ pub fn are_unwanted() -> bool {
 /// Are no tokens left at the moment? Takes none.
 #[inline(always)]
 pub fn is_exhausted() -> bool {
-    let Some(b) = BUCKET.get_ptr_mut(0) else { return true };
-    // SAFETY: a map entry; its words are read whole.
-    unsafe {
-        core::ptr::read_volatile(&raw const (*b).count) >= REQUEST_ALLOWANCE.load()
-            && core::ptr::read_volatile(&raw const (*b).tick) == h::bpf_jiffies64()
-    }
-}
-
-/// Count one more; how many there were.
-#[inline(always)]
-unsafe fn add_one(b: *mut Bucket) -> u64 {
-    #[cfg(target_arch = "bpf")]
-    {
-        let mut count = 1u64;
-        // SAFETY: `count` is the second word of the entry, aligned.
-        unsafe {
-            core::arch::asm!("{c} = atomic_fetch_add((u64 *)({b} + 8), {c})", b = in(reg) b, c = inout(reg) count);
-        }
-        count
-    }
-    #[cfg(not(target_arch = "bpf"))]
-    {
-        let _ = b;
-        0
-    }
+    buckets::is_exhausted(bucket::REQUESTS, REQUEST_ALLOWANCE.load())
 }
 
 /// Copy a record that was filled before.

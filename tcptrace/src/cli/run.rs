@@ -303,6 +303,7 @@ fn start(
         tier,
         verbose,
         queues: queues.wanted,
+        probes: queues.probes,
         interval: queues.interval,
         request_rate: queues.request_rate,
         patience: if filter.containers.is_empty() { containers::PATIENCE } else { containers::PATIENCE_OF_FILTERS },

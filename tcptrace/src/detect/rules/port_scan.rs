@@ -27,6 +27,8 @@ const SECOND: u64 = 1_000_000_000;
 const OVER_NS: u64 = 30 * SECOND;
 /// Ports that are named.
 const NAMED: usize = 10;
+/// How often a scan may try a port.
+const AGAIN: u32 = 3;
 
 const PORTS: Limit = Limit {
     name: "ports",
@@ -54,7 +56,9 @@ fn check(seen: &Seen, limits: &Limits<'_>, out: &mut Verdicts) {
         }
         let ports = source.ports();
         let (closed, open): (Vec<_>, Vec<_>) = ports.iter().partition(|(_, tried)| tried.closed > 0);
-        let looks_around = closed.len() as u64 >= limits.count(&CLOSED)
+        // Who asks for one again and again waits for a service.
+        let looked_for = closed.iter().filter(|(_, tried)| tried.closed <= AGAIN).count();
+        let looks_around = looked_for as u64 >= limits.count(&CLOSED)
             || seen.now.saturating_sub(source.first) >= limits.ns(&QUIET) && open.iter().all(|(_, t)| t.open <= 2);
         if ports.len() as u64 >= limits.count(&PORTS) && looks_around {
             out.trouble(case(seen, source, &closed, &open));
@@ -68,9 +72,11 @@ fn case(seen: &Seen, source: &Source, closed: &[(&u16, &Tried)], open: &[(&u16, 
     let addr = source.key.1;
     let mut summary = Said::new(format!("{addr} tried {n}{more} ports of {} in ", source.laddr));
     summary = summary.us(source.last.saturating_sub(source.first) / 1000);
-    if !open.is_empty() {
-        summary = summary.text(format!(", {} of them open", open.len()));
-    }
+    summary = match (open.len(), closed.len()) {
+        (0, _) => summary,
+        (_, 0) => summary.text(", all of them open"),
+        (n, _) => summary.text(format!(", {n} of them open")),
+    };
     let named = |ports: &[(&u16, &Tried)]| {
         Measure::List(ports.iter().take(NAMED).map(|(port, _)| Measure::Count(u64::from(**port))).collect())
     };
@@ -81,8 +87,8 @@ fn case(seen: &Seen, source: &Source, closed: &[(&u16, &Tried)], open: &[(&u16, 
         ("first_closed", named(closed)),
     ];
     evidence.extend((!open.is_empty()).then(|| ("first_open", named(open))));
-    let kinds = source.kinds.iter().map(|(kind, n)| (kind.name(), Measure::Count(*n))).collect();
-    evidence.push(("segments", Measure::Fields(kinds)));
+    let kinds: Vec<_> = source.kinds.iter().map(|(kind, n)| (kind.name(), Measure::Count(*n))).collect();
+    evidence.extend((!kinds.is_empty()).then_some(("segments", Measure::Fields(kinds))));
     evidence.push(("target", Measure::Text(source.laddr.to_string())));
     evidence.push(("lasts_us", Measure::Us(source.last.saturating_sub(source.first) / 1000)));
     evidence.extend((seen.scans.held_back > 0).then(|| ("held_back", Measure::Count(seen.scans.held_back))));

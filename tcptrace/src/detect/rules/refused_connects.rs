@@ -46,6 +46,10 @@ const SHARE: Limit = Limit {
 };
 /// Fewer say nothing about a share.
 const ENOUGH: u32 = 20;
+/// Parts of the minute.
+const PARTS: usize = 6;
+/// In so many of them some were refused and others were not.
+const MIXED: usize = 3;
 
 fn check(seen: &Seen, limits: &Limits<'_>, out: &mut Verdicts) {
     for party in seen.peers.asked() {
@@ -64,7 +68,7 @@ fn check(seen: &Seen, limits: &Limits<'_>, out: &mut Verdicts) {
             && tries >= ENOUGH
             && u64::from(sum.refused) >= limits.count(&REFUSED)
             && percent(sum.refused, tries) >= limits.number(&SHARE)
-            && seconds_of(party, seen.now) >= 3;
+            && mixed(party, seen.now) >= MIXED;
         if !some && all.is_none() {
             continue;
         }
@@ -76,9 +80,14 @@ fn check(seen: &Seen, limits: &Limits<'_>, out: &mut Verdicts) {
     }
 }
 
-/// Seconds of the last minute in which something was refused: what comes at once comes of one cause, and is over.
-fn seconds_of(party: &Party, now: u64) -> usize {
-    (0..60).filter(|ago| party.recent.sum(now.saturating_sub(ago * SECOND), SECOND).refused > 0).count()
+/// Parts of the last minute in which some connections were refused and others were not. A restart has two of them, one where it begins and
+/// one where it ends.
+fn mixed(party: &Party, now: u64) -> usize {
+    let mut parts = [Tally::default(); PARTS];
+    for (ago, sum) in party.recent.slots(now, WINDOW_NS) {
+        parts[ago as usize * PARTS / (WINDOW_NS / SECOND) as usize] += sum;
+    }
+    parts.iter().filter(|sum| sum.refused > 0 && sum.established > 0).count()
 }
 
 fn case(seen: &Seen, party: &Party, all: Option<Failing>, sum: &Tally) -> Case {

@@ -11,7 +11,7 @@ use crate::{
             peers::{Cut, Party, Reset, Tally},
         },
     },
-    model::{Measure, Said, Severity},
+    model::{Measure, Said, Severity, count},
 };
 
 /// See the module.
@@ -65,7 +65,8 @@ fn check(seen: &Seen, limits: &Limits<'_>, out: &mut Verdicts) {
 }
 
 fn case(seen: &Seen, party: &Party, asked: bool, sum: &Tally, share: f64) -> Case {
-    let begin = seen.now.saturating_sub(WINDOW_NS);
+    // Whole seconds, as they are counted.
+    let begin = ((seen.now + SECOND) / SECOND * SECOND).saturating_sub(WINDOW_NS);
     let latest: Vec<&Reset> = party.resets.iter().filter(|reset| reset.ts >= begin).collect();
     let here = sum.cut_here >= sum.cut_there;
     let both = sum.cut_here.min(sum.cut_there) * 5 >= sum.cut();
@@ -83,19 +84,15 @@ fn case(seen: &Seen, party: &Party, asked: bool, sum: &Tally, share: f64) -> Cas
         (false, Some(port)) => format!("port {port}"),
         _ => party.remote(),
     };
-    let text = match (asked, here) {
-        (false, true) => format!("{} connections to {place}", sum.cut()),
-        (false, false) => format!("clients of {place}"),
-        (true, true) => format!("{} connections to {place}", sum.cut()),
-        (true, false) => place.clone(),
+    let by = match (both, here, asked) {
+        (true, ..) => "both ends",
+        (false, true, _) => "this end",
+        (false, false, true) => "the peer",
+        (false, false, false) => "the clients",
     };
-    let said = Said::new(if here { "this end".to_owned() } else { text.clone() });
-    let summary = match (here, both) {
-        (_, true) => party.said(Said::new(format!("both ends cut off connections of {place}"))),
-        (true, false) => party.said(said).text(" cut off ").text(text),
-        (false, false) => party.said(said).text(format!(" cut off {} connections", sum.cut())),
-    };
-    let summary = summary.text(format!(" by RST in 10 s, {share:.0} % of all that ended: ")).text(match most {
+    let said = Said::new(format!("{} to {place}", count(sum.cut().into(), "connection", "connections")));
+    let summary = party.said(said).text(format!(" cut off by RSTs of {by} in 10 s, {share:.0} % of all that ended: "));
+    let summary = summary.text(match most {
         Cut::Data => "with data unread or unacknowledged",
         Cut::Answer => "with a question that was not answered",
         Cut::Empty => "before anything was said",
