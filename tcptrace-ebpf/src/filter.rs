@@ -31,9 +31,9 @@ pub fn in_netns<M: Memory>(sk: *const u8) -> bool {
 /// Is this a wanted network namespace?
 #[inline(always)]
 pub fn is_wanted_netns(number: u32) -> bool {
-    // SAFETY: the map's entry is not read.
     match FILTER.load().netns {
         0 => true,
+        // SAFETY: the map's entry is not read.
         Filter::SEVERAL => unsafe { NETNS.get(number).is_some() },
         only => number == only,
     }

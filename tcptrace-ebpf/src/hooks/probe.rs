@@ -79,7 +79,8 @@ unsafe fn ends(ip: *const u8, tcp: *const u8, netns: u32) -> Tuple {
 /// Whoever owns sockets, this is none of theirs: where processes are asked for it is not wanted.
 #[inline(always)]
 fn tried(skb: *const u8) {
-    if off!(skb_dev).is_absent() || off!(dev_net).is_absent() || off!(skb_transport).is_absent() || filter::by_process() {
+    if off!(skb_dev).is_absent() || off!(dev_net).is_absent() || off!(skb_transport).is_absent() || filter::by_process()
+    {
         return;
     }
     // SAFETY: checked reads.

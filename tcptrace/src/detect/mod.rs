@@ -24,7 +24,8 @@ use std::collections::VecDeque;
 use crate::{
     frame::fact,
     model::{
-        Connection, Final, Finding, Found, Listening, Mark, Mini, NetnsCounters, Observer, Probe, Remnant, Request, Transition,
+        Connection, Final, Finding, Found, Listening, Mark, Mini, NetnsCounters, Observer, Probe, Remnant, Request,
+        Transition,
     },
 };
 use alarms::Alarms;

@@ -282,7 +282,8 @@ impl<'a, 'o> Attacher<'a, 'o> {
     pub fn connections(&mut self, listeners_only: bool) -> Result<Vec<Signal>, Error> {
         let mut signals = Vec::with_capacity(CONNECTIONS.len());
         let (descendants, probes) = (self.settings.filter.follow, self.settings.probes);
-        let wanted = |w: &&Wanted| (w.listeners || !listeners_only) && (descendants || !w.descendants) && (probes || !w.probes);
+        let wanted =
+            |w: &&Wanted| (w.listeners || !listeners_only) && (descendants || !w.descendants) && (probes || !w.probes);
         for wanted in CONNECTIONS.iter().filter(wanted) {
             let mut signal = Signal { name: wanted.name, ..Signal::default() };
             self.best(wanted, |_| true, &mut signal)?;

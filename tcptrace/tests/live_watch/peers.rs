@@ -34,7 +34,11 @@ fn side_by_side() -> [Netns; 2] {
 fn asks(finding: &Value, severity: &str, peer: SocketAddr) {
     let subject = &finding["subject"];
     assert_eq!(finding["severity"], severity, "{finding}");
-    assert_eq!((&subject["raddr"], &subject["rport"]), (&peer.ip().to_string().into(), &peer.port().into()), "{finding}");
+    assert_eq!(
+        (&subject["raddr"], &subject["rport"]),
+        (&peer.ip().to_string().into(), &peer.port().into()),
+        "{finding}"
+    );
     assert_eq!(subject["pid"], std::process::id(), "{finding}");
     speaks(finding);
 }
@@ -46,6 +50,13 @@ fn speaks(finding: &Value) {
     }
 }
 
+/// Two intervals end, each of which would tell of trouble: none does.
+#[track_caller]
+pub fn nothing_fires(watch: Watching, name: &str) {
+    pause(1200);
+    watch.stop(&[]).keep(name);
+}
+
 /// What gives events their order in time: a pause that is part of the scenario.
 fn pause(ms: u64) {
     sleep(Duration::from_millis(ms));
@@ -54,8 +65,7 @@ fn pause(ms: u64) {
 #[test]
 fn refused_connects() {
     let [here, there] = side_by_side();
-    let watch =
-        Watching::start(&[&here, &there], "[refused-connects]\nlasts = \"2s\"\nresolves_after = \"1s\"\n");
+    let watch = Watching::start(&[&here, &there], "[refused-connects]\nlasts = \"2s\"\nresolves_after = \"1s\"\n");
     let service = SocketAddr::new(THERE, 8601);
     for _ in 0..14 {
         Sock::new(&here, service).connect(service).expect_err("nobody listens");
@@ -97,7 +107,7 @@ fn refused_connects_that_are_no_trouble() {
         pause(100);
     }
     listener.close();
-    watch.stop(&[]).keep("refused-connects.alike");
+    nothing_fires(watch, "refused-connects.alike");
 }
 
 #[test]
@@ -165,7 +175,7 @@ fn connect_timeouts_that_are_no_trouble() {
     peer.lose(SYN);
     peer.accept();
     sock.finish_connect().expect("the third SYN is answered");
-    watch.stop(&[]).keep("connect-timeouts.alike");
+    nothing_fires(watch, "connect-timeouts.alike");
 }
 
 #[test]
@@ -183,9 +193,16 @@ fn reset_storm() {
         client.receive_all().expect_err("it was reset");
         pause(200);
     }
-    let both = [watch.fires_as("reset-storm", |f| f["subject"]["lport"] == 8611), watch.fires_as("reset-storm", |f| f["subject"]["rport"] == 8611)];
+    let both = [
+        watch.fires_as("reset-storm", |f| f["subject"]["lport"] == 8611),
+        watch.fires_as("reset-storm", |f| f["subject"]["rport"] == 8611),
+    ];
     let [ours, theirs] = &both;
-    assert_eq!((&ours["severity"], &ours["subject"]["pid"]), (&"critical".into(), &std::process::id().into()), "{ours}");
+    assert_eq!(
+        (&ours["severity"], &ours["subject"]["pid"]),
+        (&"critical".into(), &std::process::id().into()),
+        "{ours}"
+    );
     assert!(number(ours, "resets_sent") >= 10.0 && number(ours, "resets_received") == 0.0, "{ours}");
     assert!(number(ours, "data_lost") >= 10.0, "{ours}");
     asks(theirs, "warning", service);
@@ -199,7 +216,7 @@ fn reset_storm() {
 #[test]
 fn reset_storm_that_is_no_trouble() {
     let ns = Netns::new();
-    let watch = Watching::start(&[&ns], "[reset-storm]\nresets = 10\nseconds = 2\n");
+    let watch = Watching::start(&[&ns], "[reset-storm]\nresets = 10\nseconds = 3\n");
     let service = local(8612);
     let listener = Sock::listen(&ns, service, 64);
     for n in 0..24 {
@@ -233,7 +250,7 @@ fn reset_storm_that_is_no_trouble() {
     drop(servers);
     drop(clients);
     listener.close();
-    watch.stop(&[]).keep("reset-storm.alike");
+    nothing_fires(watch, "reset-storm.alike");
 }
 
 /// Connections from `here` that keep alive by a probe a second, of which two may go unanswered.
@@ -289,7 +306,7 @@ fn keepalive_deaths_that_are_no_trouble() {
         }
     }
     listener.close();
-    watch.stop(&[]).keep("keepalive-deaths.alike");
+    nothing_fires(watch, "keepalive-deaths.alike");
 }
 
 /// A question and an answer.
@@ -303,20 +320,20 @@ fn exchange(client: &Sock, server: &Sock) {
 #[test]
 fn short_lived_churn() {
     let ns = Netns::new();
-    let config = "[short-lived-churn]\nrate = \"2/s\"\nhandshake = \"0%\"\nseconds = 4\nresolves_after = \"0s\"\n";
+    let config = "[short-lived-churn]\nrate = \"1.5/s\"\nhandshake = \"0%\"\nseconds = 4\nresolves_after = \"0s\"\n";
     let watch = Watching::start(&[&ns], config);
     let service = local(8631);
     let listener = Sock::listen(&ns, service, 16);
-    for _ in 0..45 {
+    for _ in 0..36 {
         let client = Sock::connected(&ns, service);
         let server = listener.accept();
         exchange(&client, &server);
         close_in_order(client, server);
-        pause(110);
+        pause(140);
     }
     let finding = watch.fires("short-lived-churn");
     asks(&finding, "warning", service);
-    assert!(number(&finding, "connections_per_s") >= 2.0, "{finding}");
+    assert!(number(&finding, "connections_per_s") >= 1.5, "{finding}");
     assert_eq!(number(&finding, "bytes"), 14.0, "{finding}");
     assert_eq!(number(&finding, "would_do"), 1.0, "{finding}");
     assert_eq!(number(&finding, "closed_here_percent"), 100.0, "{finding}");
@@ -328,21 +345,21 @@ fn short_lived_churn() {
 #[test]
 fn short_lived_churn_that_is_no_trouble() {
     let ns = Netns::new();
-    let config = "[short-lived-churn]\nrate = \"2/s\"\nhandshake = \"0%\"\nseconds = 4\n";
+    let config = "[short-lived-churn]\nrate = \"1.5/s\"\nhandshake = \"0%\"\nseconds = 4\n";
     let watch = Watching::start(&[&ns], config);
     let Pair { listener, client, server } = pair(&ns, local(8640));
     let services: Vec<_> = (8641..8646).map(|port| Sock::listen(&ns, local(port), 16)).collect();
-    for n in 0..45 {
+    for n in 0..36 {
         exchange(&client, &server);
         let service = &services[n % services.len()];
         let check = Sock::connected(&ns, service.local());
         close_in_order(check, service.accept());
-        pause(110);
+        pause(140);
     }
     close_in_order(client, server);
     listener.close();
     drop(services);
-    watch.stop(&[]).keep("short-lived-churn.alike");
+    nothing_fires(watch, "short-lived-churn.alike");
 }
 
 #[test]
@@ -366,12 +383,17 @@ fn retransmit_burst() {
         }
     });
     let finding = watch.fires("retransmit-burst");
-    assert_eq!((&finding["severity"], &finding["subject"]["raddr"]), (&"warning".into(), &"10.0.0.2".into()), "{finding}");
+    assert_eq!(
+        (&finding["severity"], &finding["subject"]["raddr"]),
+        (&"warning".into(), &"10.0.0.2".into()),
+        "{finding}"
+    );
     assert!(number(&finding, "retransmits") >= 20.0, "{finding}");
     assert!(number(&finding, "share_percent") >= 1.0, "{finding}");
     speaks(&finding);
     drop(clients);
-    (idle.close(), listener.close());
+    idle.close();
+    listener.close();
     watch.stop(&["retransmit-burst"]).keep("retransmit-burst.trouble");
 }
 
@@ -393,5 +415,5 @@ fn retransmit_burst_that_is_no_trouble() {
     wait_until("the answer to what was sent", || client.state() == 1);
     close_in_order(client, server);
     listener.close();
-    watch.stop(&[]).keep("retransmit-burst.alike");
+    nothing_fires(watch, "retransmit-burst.alike");
 }

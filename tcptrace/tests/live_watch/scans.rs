@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 use serde_json::Value;
 
 use crate::{
+    peers::nothing_fires,
     support::{
         netns::Netns,
         segment::{
@@ -75,7 +76,7 @@ fn stale_syn_that_is_no_trouble() {
         stray(&tun, 40710, 8702, 70_000 * n + 35_000);
     }
     listener.close();
-    watch.stop(&[]).keep("stale-syn.alike");
+    nothing_fires(watch, "stale-syn.alike");
 }
 
 /// It names who tried, and what.
@@ -157,12 +158,12 @@ fn port_scan_that_is_none() {
     let watch = Watching::start(&[&ns], "");
     let writer = tun.writer();
     for n in 0..40 {
-        for (port, ack, flags) in [(8720, 0, SYN), (20_000 + n, 9, ACK), (21_000 + n, 9, FIN | ACK), (22_000 + n, 9, SYN | ACK)] {
+        for (port, ack, flags) in
+            [(8720, 0, SYN), (20_000 + n, 9, ACK), (21_000 + n, 9, FIN | ACK), (22_000 + n, 9, SYN | ACK)]
+        {
             let (from, to) = (SocketAddrV4::new(PEER, 40730 + n), SocketAddrV4::new(KERNEL, port));
             writer.write(&Segment { from, to, seq: 7, ack, flags, window: 1024, payload: vec![] }.encode());
         }
     }
-    // The intervals that would tell of it.
-    std::thread::sleep(std::time::Duration::from_millis(1500));
-    watch.stop(&[]).keep("port-scan.alike");
+    nothing_fires(watch, "port-scan.alike");
 }

@@ -39,12 +39,8 @@ const SYNS: Limit = Limit {
     default: "2",
     about: "One that waits counts when its SYN was sent again so often: a single one can get lost",
 };
-const LASTS: Limit = Limit {
-    name: "lasts",
-    unit: Unit::Time,
-    default: "5s",
-    about: "The oldest of them began so long ago",
-};
+const LASTS: Limit =
+    Limit { name: "lasts", unit: Unit::Time, default: "5s", about: "The oldest of them began so long ago" };
 
 /// Errno: no route to host, network is unreachable.
 const ENETUNREACH: u8 = 101;

@@ -56,9 +56,10 @@ fn check(seen: &Seen, limits: &Limits<'_>, out: &mut Verdicts) {
         let deaths = recent(party);
         let enough = limits.at(party.subject.rport).count(&DEATHS);
         // A connection that was made since, and has lasted for a while, says that the peer is back.
-        let back = deaths.last().zip(party.succeeded).is_some_and(|(last, succeeded)| {
-            succeeded > last.ts && seen.now.saturating_sub(last.ts) >= BACK_NS
-        });
+        let back = deaths
+            .last()
+            .zip(party.succeeded)
+            .is_some_and(|(last, succeeded)| succeeded > last.ts && seen.now.saturating_sub(last.ts) >= BACK_NS);
         if !deaths.is_empty() && deaths.len() as u64 >= enough && !back {
             out.trouble(case(party, &deaths, true));
         }

@@ -91,7 +91,7 @@ fn case(seen: &Seen, source: &Source, closed: &[(&u16, &Tried)], open: &[(&u16, 
     evidence.extend((!kinds.is_empty()).then_some(("segments", Measure::Fields(kinds))));
     evidence.push(("target", Measure::Text(source.laddr.to_string())));
     evidence.push(("lasts_us", Measure::Us(source.last.saturating_sub(source.first) / 1000)));
-    evidence.extend((seen.scans.held_back > 0).then(|| ("held_back", Measure::Count(seen.scans.held_back))));
+    evidence.extend((seen.scans.held_back > 0).then_some(("held_back", Measure::Count(seen.scans.held_back))));
     Case {
         subject: source.subject(),
         severity: Severity::Warning,

@@ -131,14 +131,17 @@ fn case(seen: &Seen, party: &Party, all: Option<Failing>, sum: &Tally) -> Case {
             "a process here listens on {addr}:{port} alone: let its bind() take 0.0.0.0 (or ::), or let the client ask for that address"
         )
     } else if by_icmp {
-        "a firewall refuses by ICMP (REJECT), no host does so by itself: look at its rules, there and on the way".to_owned()
+        "a firewall refuses by ICMP (REJECT), no host does so by itself: look at its rules, there and on the way"
+            .to_owned()
     } else if all.is_none() {
         format!(
             "one of several servers behind that address does not listen on {port}, or a process there is started again and again: `ss -ltn \
              sport = :{port}` on each, and take those that do not out of the balancing"
         )
     } else if is_here(party) {
-        format!("nobody listens there: start the service, or look with `ss -ltnp sport = :{port}` which address and port it took")
+        format!(
+            "nobody listens there: start the service, or look with `ss -ltnp sport = :{port}` which address and port it took"
+        )
     } else {
         format!(
             "nobody listens there, or a firewall answers with a RST: `ss -ltn sport = :{port}` on that host says which; then start the \

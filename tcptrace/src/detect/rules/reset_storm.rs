@@ -34,12 +34,8 @@ const RESETS: Limit = Limit {
     default: "20",
     about: "So many connections were cut off within ten seconds",
 };
-const SHARE: Limit = Limit {
-    name: "share",
-    unit: Unit::Percent,
-    default: "30%",
-    about: "That is so much of all that ended",
-};
+const SHARE: Limit =
+    Limit { name: "share", unit: Unit::Percent, default: "30%", about: "That is so much of all that ended" };
 const SECONDS: Limit = Limit {
     name: "seconds",
     unit: Unit::Count,

@@ -73,7 +73,8 @@ fn share(again: &Again, sent: &Sent) -> f64 {
 fn case(seen: &Seen, host: &Host, again: &Again, sent: Option<Sent>) -> Case {
     let flows = seen.retransmits.flows(host, seen.now, WINDOW_NS) as u64;
     let addr = host.1;
-    let mut summary = Said::new(format!("{} to {addr} sent again in 10 s", count(again.segments, "segment", "segments")));
+    let mut summary =
+        Said::new(format!("{} to {addr} sent again in 10 s", count(again.segments, "segment", "segments")));
     if flows > 0 {
         summary = summary.text(format!(" by {}", count(flows, "connection", "connections")));
     }

@@ -38,12 +38,8 @@ const BUSY: Limit = Limit {
     default: "200/s",
     about: "From so many on the share of the handshake does not matter: ports and TIME_WAIT do",
 };
-const LIFETIME: Limit = Limit {
-    name: "lifetime",
-    unit: Unit::Time,
-    default: "1s",
-    about: "They last less than that on average",
-};
+const LIFETIME: Limit =
+    Limit { name: "lifetime", unit: Unit::Time, default: "1s", about: "They last less than that on average" };
 const BYTES: Limit = Limit {
     name: "bytes",
     unit: Unit::Count,

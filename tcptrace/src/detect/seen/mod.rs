@@ -18,7 +18,9 @@ pub mod window;
 
 use crate::{
     frame::fact,
-    model::{Connection, Final, Found, Listening, Mark, Mini, NetnsCounters, Observer, Probe, Remnant, Request, Transition},
+    model::{
+        Connection, Final, Found, Listening, Mark, Mini, NetnsCounters, Observer, Probe, Remnant, Request, Transition,
+    },
 };
 use handshakes::Handshakes;
 use listeners::Listeners;

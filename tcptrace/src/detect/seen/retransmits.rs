@@ -1,10 +1,6 @@
 //! Segments that were sent again, by peer and connection, and what the kernel sent in all.
 
-use std::{
-    collections::HashMap,
-    net::IpAddr,
-    ops::AddAssign,
-};
+use std::{collections::HashMap, net::IpAddr, ops::AddAssign};
 
 use super::window::Window;
 use crate::model::{Connection, Mark, Marked, NetnsCounters, State, address};

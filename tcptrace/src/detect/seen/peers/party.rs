@@ -226,10 +226,10 @@ impl Party {
     pub fn said(&self, said: Said) -> Said {
         match self.processes.len() {
             0 | 1 => said.owner(self.subject.owner.as_deref()),
-            n => said.text(" (").name(comm_str(self.comm())).text(format!(
-                ", {n}{} processes)",
-                if n == PROCESSES { " or more" } else { "" }
-            )),
+            n => said
+                .text(" (")
+                .name(comm_str(self.comm()))
+                .text(format!(", {n}{} processes)", if n == PROCESSES { " or more" } else { "" })),
         }
     }
 
