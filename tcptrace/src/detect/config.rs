@@ -285,8 +285,8 @@ mod tests {
     #[test]
     fn what_is_printed_is_what_holds() {
         let (printed, default) = (Config::parse(&printed()).expect("it is well formed"), Config::default());
-        for number in 0..RULES.len() {
-            assert_eq!(printed.rules[number].values, default.rules[number].values, "{}", RULES[number].name);
+        for (number, rule) in RULES.iter().enumerate() {
+            assert_eq!(printed.rules[number].values, default.rules[number].values, "{}", rule.name);
             assert!(printed.rules[number].on);
         }
     }

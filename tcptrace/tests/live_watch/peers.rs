@@ -349,7 +349,7 @@ fn short_lived_churn_that_is_no_trouble() {
     let watch = Watching::start(&[&ns], config);
     let Pair { listener, client, server } = pair(&ns, local(8640));
     let services: Vec<_> = (8641..8646).map(|port| Sock::listen(&ns, local(port), 16)).collect();
-    for n in 0..36 {
+    for n in 0..32 {
         exchange(&client, &server);
         let service = &services[n % services.len()];
         let check = Sock::connected(&ns, service.local());

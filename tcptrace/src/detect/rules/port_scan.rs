@@ -61,12 +61,12 @@ fn check(seen: &Seen, limits: &Limits<'_>, out: &mut Verdicts) {
         let looks_around = looked_for as u64 >= limits.count(&CLOSED)
             || seen.now.saturating_sub(source.first) >= limits.ns(&QUIET) && open.iter().all(|(_, t)| t.open <= 2);
         if ports.len() as u64 >= limits.count(&PORTS) && looks_around {
-            out.trouble(case(seen, source, &closed, &open));
+            out.trouble(case(source, &closed, &open));
         }
     }
 }
 
-fn case(seen: &Seen, source: &Source, closed: &[(&u16, &Tried)], open: &[(&u16, &Tried)]) -> Case {
+fn case(source: &Source, closed: &[(&u16, &Tried)], open: &[(&u16, &Tried)]) -> Case {
     let n = closed.len() + open.len();
     let more = if source.is_more() { " or more" } else { "" };
     let addr = source.key.1;
@@ -91,7 +91,7 @@ fn case(seen: &Seen, source: &Source, closed: &[(&u16, &Tried)], open: &[(&u16, 
     evidence.extend((!kinds.is_empty()).then_some(("segments", Measure::Fields(kinds))));
     evidence.push(("target", Measure::Text(source.laddr.to_string())));
     evidence.push(("lasts_us", Measure::Us(source.last.saturating_sub(source.first) / 1000)));
-    evidence.extend((seen.scans.held_back > 0).then_some(("held_back", Measure::Count(seen.scans.held_back))));
+    evidence.extend((source.held_back() > 0).then_some(("held_back", Measure::Count(source.held_back()))));
     Case {
         subject: source.subject(),
         severity: Severity::Warning,

@@ -41,6 +41,9 @@ pub struct Source {
     pub last: u64,
     /// By how: segments to closed ports.
     pub kinds: BTreeMap<Kind, u64>,
+    /// Segments to closed ports that the kernel programs had held back for their rate, from whomever, at the first that they told and at the
+    /// last.
+    held_back: Option<(u64, u64)>,
     /// This half's and the last one's.
     ports: [HashMap<u16, Tried>; 2],
     turned: u64,
@@ -59,10 +62,16 @@ impl Source {
         all
     }
 
-    /// There were more than are told apart.
+    /// There were more than are told apart, or told at all.
     #[must_use]
     pub fn is_more(&self) -> bool {
-        self.ports.iter().any(|half| half.len() >= PORTS)
+        self.held_back() > 0 || self.ports.iter().any(|half| half.len() >= PORTS)
+    }
+
+    /// Segments to closed ports, from whomever, that were not told meanwhile, for their rate.
+    #[must_use]
+    pub fn held_back(&self) -> u64 {
+        self.held_back.map_or(0, |(first, last)| last.saturating_sub(first))
     }
 
     /// Who it is.
@@ -87,17 +96,15 @@ impl Source {
 #[derive(Debug, Default)]
 pub struct Scans {
     of: HashMap<(u32, IpAddr), Source>,
-    /// Segments to closed ports that the kernel programs did not tell for their rate.
-    pub held_back: u64,
 }
 
 impl Scans {
     /// A segment met a closed port. One that answers, or goes on with, a connection is none that tries ports.
     pub(in crate::detect) fn probe(&mut self, p: &Probe) {
-        self.held_back = self.held_back.max(p.held_back);
         let Some(kind) = p.kind() else { return };
         if let Some(source) = self.source(&p.tuple, p.ts) {
             *source.kinds.entry(kind).or_default() += 1;
+            source.held_back.get_or_insert((p.held_back, p.held_back)).1 = p.held_back;
             count(source, p.tuple.lport, |tried| tried.closed += 1);
         }
     }
@@ -140,6 +147,7 @@ impl Scans {
             first: now,
             last: now,
             kinds: BTreeMap::new(),
+            held_back: None,
             ports: [HashMap::new(), HashMap::new()],
             turned: now,
         });
