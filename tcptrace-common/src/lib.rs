@@ -1,4 +1,4 @@
-//! What the kernel programs and the collector agree on: [`record`], [`queue`] and [`stack`] layouts, TCP [`state`] numbers, the list of kernel
+//! What the kernel programs and the collector agree on: [`record`], [`queue`], [`probe`] and [`stack`] layouts, TCP [`state`] numbers, the list of kernel
 //! [`offsets`] that the collector resolves and the programs read by, and the [`settings`] that it hands over.
 //!
 //! `no_std`, no allocation, and no logic but that of [`pair`]: one definition for both targets.
@@ -6,6 +6,7 @@
 
 pub mod offsets;
 pub mod pair;
+pub mod probe;
 pub mod queue;
 pub mod record;
 pub mod settings;

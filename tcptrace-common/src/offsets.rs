@@ -169,6 +169,8 @@ offsets! {
     skb_head: "sk_buff"."head" [8] optional;
     skb_network: "sk_buff"."network_header" [2] optional;
     skb_transport: "sk_buff"."transport_header" [2] optional;
+    skb_dev: "sk_buff"."dev" [8] optional;
+    dev_net: "net_device"."nd_net.net" [8] optional;
     snd_nxt: "tcp_sock"."snd_nxt" [4] required;
     regs_ip: "pt_regs"."ip" [8] optional;
     regs_sp: "pt_regs"."sp" [8] optional;

@@ -55,6 +55,8 @@ pub mod kind {
     /// A process that is followed has a socket that none of them opened, accepted or was started with:
     /// [`Received`](super::Received).
     pub const RECEIVED: u8 = 22;
+    /// A segment came to a port where nobody listens: [`Probe`](crate::probe::Probe).
+    pub const PROBE: u8 = 23;
 
     /// A socket that the start snapshot found: [`Socket`](super::Socket).
     pub const SOCKET: u8 = 32;

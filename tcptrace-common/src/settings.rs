@@ -106,7 +106,8 @@ pub mod program {
     pub const NOT_TAKEN: usize = 16;
     pub const FORK: usize = 17;
     pub const RECEIVED: usize = 18;
-    pub const COUNT: usize = 19;
+    pub const PROBES: usize = 19;
+    pub const COUNT: usize = 20;
 }
 
 /// Numbers of the second programs in [`CpuStats`].
@@ -133,8 +134,10 @@ pub mod second {
     pub const ESTABLISHED: usize = 9;
     /// Of forks.
     pub const FORK: usize = 10;
+    /// Of segments to closed ports.
+    pub const PROBE: usize = 11;
     #[expect(missing_docs, reason = "the name says it")]
-    pub const COUNT: usize = 11;
+    pub const COUNT: usize = 12;
 }
 
 /// Loss counters of one CPU.
@@ -179,9 +182,14 @@ pub mod bucket {
     pub const REQUESTS: u32 = 0;
     /// For copies of user-space stacks.
     pub const STACKS: u32 = 1;
+    /// For records of segments to closed ports.
+    pub const PROBES: u32 = 2;
     #[expect(missing_docs, reason = "the name says it")]
-    pub const COUNT: u32 = 2;
+    pub const COUNT: u32 = 3;
 }
+
+/// Records of segments to closed ports that may pass in a window of the token bucket: 2000 a second.
+pub const PROBE_ALLOWANCE: u64 = 2000 * (1 << WINDOW_SHIFT) / 1_000_000_000;
 
 /// Value of the map `BUCKET`: how many records there were in the running window.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -193,6 +201,8 @@ pub struct Bucket {
     pub count: u64,
     /// Timer tick (jiffies) at which the clock was read last: reading it costs much more than the tick, which is inlined.
     pub tick: u64,
+    /// Segments to closed ports that were held back, in all windows.
+    pub held_back: u64,
 }
 
 /// A window of the token bucket lasts `1 << WINDOW_SHIFT` nanoseconds (16.8 ms).

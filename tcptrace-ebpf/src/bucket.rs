@@ -36,6 +36,18 @@ pub fn is_exhausted(which: u32, allowance: u64) -> bool {
     }
 }
 
+/// Count one that got no token.
+#[inline(always)]
+pub unsafe fn hold_back(b: *mut Bucket) {
+    #[cfg(target_arch = "bpf")]
+    // SAFETY: `held_back` is the fourth word of the entry, aligned.
+    unsafe {
+        core::arch::asm!("lock *(u64 *)({b} + 24) += {c}", b = in(reg) b, c = in(reg) 1u64);
+    }
+    #[cfg(not(target_arch = "bpf"))]
+    let _ = b;
+}
+
 /// Count one more; how many there were.
 #[inline(always)]
 unsafe fn add_one(b: *mut Bucket) -> u64 {

@@ -28,6 +28,23 @@ pub fn in_netns<M: Memory>(sk: *const u8) -> bool {
     }
 }
 
+/// Is this a wanted network namespace?
+#[inline(always)]
+pub fn is_wanted_netns(number: u32) -> bool {
+    match FILTER.load().netns {
+        0 => true,
+        // SAFETY: the map's entry is not read.
+        Filter::SEVERAL => unsafe { NETNS.get(number).is_some() },
+        only => number == only,
+    }
+}
+
+/// Are only some processes wanted?
+#[inline(always)]
+pub fn by_process() -> bool {
+    FILTER.load().pids != 0
+}
+
 /// May this socket matter? `lport` 0 and an unspecified address are "not yet known".
 #[inline(always)]
 pub fn wanted(sk: *const u8, lport: u16, owner: u32) -> bool {

@@ -10,6 +10,7 @@
 //! | [`listeners`] | each listener's totals and marks, and who waits in its accept queue |
 //! | [`pair`] | two programs on one hook, where one would have to skip what interrupts it |
 //! | [`per_socket`] | what is kept about a live socket: sequence number, owner |
+//! | [`bucket`] | how many records of a kind may pass |
 //! | [`emit`] | reserve, fill, submit, count |
 //! | [`stack`] | user-space stacks of processes that open and accept sockets |
 //! | [`hooks`] | one file per signal; several entry points may share a handler |

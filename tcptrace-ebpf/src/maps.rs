@@ -58,7 +58,7 @@ pub static EMPTY: Array<ListenerEntry> = Array::with_max_entries(1, 0);
 /// Connections in accept queues, by the child's kernel address.
 #[map]
 pub static WAITING: HashMap<u64, Waiting> = HashMap::with_max_entries(MAX_WAITING, 0);
-/// The token buckets: for records of single requests, for copies of stacks.
+/// The token buckets: for records of single requests, for copies of stacks, for records of segments to closed ports.
 #[map]
 pub static BUCKET: Array<Bucket> = Array::with_max_entries(tcptrace_common::settings::bucket::COUNT, 0);
 /// Number of the running interval, which the collector counts up from 1; 0: not all is attached, nothing is counted.
@@ -119,3 +119,6 @@ pub static COOKIE_SOCK_ARGS: Global<u32> = Global::new(UNSET);
 /// Number of SKB_DROP_REASON_TCP_LISTEN_OVERFLOW on this kernel; 0: none.
 #[unsafe(no_mangle)]
 pub static OVERFLOW_REASON: Global<u32> = Global::new(UNSET);
+/// Number of SK_RST_REASON_NO_SOCKET on this kernel; 0: none.
+#[unsafe(no_mangle)]
+pub static NO_SOCKET_REASON: Global<u32> = Global::new(UNSET);

@@ -1,6 +1,7 @@
 //! Frame → event: by length first, then by kind. Malformed input is an error to be counted, never a panic.
 
 use serde::de::DeserializeOwned;
+use tcptrace_common::probe::Probe;
 use tcptrace_common::queue::{Listen, ListenerSample, ListenerStats, RequestEvent};
 use tcptrace_common::record::{
     self, Accepted, Bound, Child, Closed, Established, Forked, Head, MiniSocket, Open, Owned, Received, Sequence,
@@ -36,6 +37,7 @@ pub enum Event<'a> {
     Listen(&'a Listen),
     TimeWaitBegin(&'a Head),
     TimeWaitEnd(&'a TimeWaitEnd),
+    Probe(&'a Probe),
     Socket(&'a Socket),
     Holder(&'a Owned),
     Request(&'a MiniSocket),
@@ -103,6 +105,7 @@ pub fn decode(record: &[u8]) -> Result<Event<'_>, Error> {
         record::kind::REQUEST_EVENT => Event::RequestEvent(cast(record)?),
         record::kind::LISTEN => Event::Listen(cast(record)?),
         record::kind::TIME_WAIT_BEGIN => Event::TimeWaitBegin(head),
+        record::kind::PROBE => Event::Probe(cast(record)?),
         record::kind::TIME_WAIT_END => Event::TimeWaitEnd(cast(record)?),
         record::kind::SOCKET => Event::Socket(cast(record)?),
         record::kind::HOLDER => Event::Holder(cast(record)?),

@@ -11,5 +11,9 @@ mod support;
 mod floods;
 #[path = "live_watch/listeners.rs"]
 mod listeners;
+#[path = "live_watch/peers.rs"]
+mod peers;
+#[path = "live_watch/scans.rs"]
+mod scans;
 #[path = "live_watch/watching.rs"]
 mod watching;

@@ -28,6 +28,7 @@ mod destroy;
 mod error;
 mod fork;
 mod listener;
+mod probe;
 mod received;
 mod reset;
 mod retransmit;

@@ -177,6 +177,8 @@ pub enum Keeps {
 pub struct Queues {
     /// Which signals.
     pub wanted: Wanted,
+    /// Segments to closed ports, too.
+    pub probes: bool,
     /// How often listeners are read.
     pub interval: Duration,
     /// Records of single half-open requests a second; 0: none.
@@ -242,7 +244,7 @@ pub fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Option<Config>
             let defaults = Queues::default();
             let (wanted, request_rate) =
                 if show.record.is_some() { (Wanted::Requests, defaults.request_rate) } else { (Wanted::Only, 0) };
-            show.queues = Queues { wanted, interval: q.interval, request_rate };
+            show.queues = Queues { wanted, interval: q.interval, request_rate, ..Queues::default() };
             if q.once {
                 show.count = Some(1);
             }
@@ -314,7 +316,7 @@ fn queues(all: bool, r: &args::Requests) -> Queues {
 
 impl Default for Queues {
     fn default() -> Self {
-        Self { wanted: Wanted::IfCheap, interval: Duration::from_secs(1), request_rate: 20_000 }
+        Self { wanted: Wanted::IfCheap, probes: false, interval: Duration::from_secs(1), request_rate: 20_000 }
     }
 }
 

@@ -311,6 +311,7 @@ fn start(filter: &Filter, buffer: Option<u64>, queues: Queues, how: How) -> Resu
         verbose: how.verbose,
         stack_rate: how.stack_rate,
         queues: queues.wanted,
+        probes: queues.probes,
         interval: queues.interval,
         request_rate: queues.request_rate,
         patience: if filter.containers.is_empty() { containers::PATIENCE } else { containers::PATIENCE_OF_FILTERS },

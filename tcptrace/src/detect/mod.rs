@@ -24,7 +24,8 @@ use std::collections::VecDeque;
 use crate::{
     frame::fact,
     model::{
-        Connection, Final, Finding, Found, Listening, Mark, Mini, NetnsCounters, Observer, Remnant, Request, Transition,
+        Connection, Final, Finding, Found, Listening, Mark, Mini, NetnsCounters, Observer, Probe, Remnant, Request,
+        Transition,
     },
 };
 use alarms::Alarms;
@@ -98,6 +99,10 @@ impl Observer for Detect {
 
     fn request(&mut self, r: &Request) {
         self.seen.request(r);
+    }
+
+    fn probe(&mut self, p: &Probe) {
+        self.seen.probe(p);
     }
 
     fn time_wait(&mut self, r: &Remnant) {

@@ -236,8 +236,8 @@ pub struct Netns {
     pub counters: Vec<(String, u64)>,
 }
 
-/// The counters that say something about listeners.
-pub const COUNTERS: [&str; 14] = [
+/// The counters that say something about listeners, and what was sent in all.
+pub const COUNTERS: [&str; 15] = [
     "ListenOverflows",
     "ListenDrops",
     "TCPReqQFullDrop",
@@ -252,6 +252,7 @@ pub const COUNTERS: [&str; 14] = [
     "PassiveOpens",
     "AttemptFails",
     "RetransSegs",
+    "OutSegs",
 ];
 
 /// End of an interval.

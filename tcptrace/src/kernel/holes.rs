@@ -199,6 +199,7 @@ mod tests {
             absent: Vec::new(),
             prototypes: Default::default(),
             overflow_reason: None,
+            no_socket_reason: None,
         };
         assert!(fill(b"not an object", &resolved).is_err());
     }

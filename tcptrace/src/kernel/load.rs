@@ -73,6 +73,8 @@ pub struct Settings {
     pub verbose: bool,
     /// What is wanted about listeners' queues.
     pub queues: Queues,
+    /// Segments to closed ports are wanted, too.
+    pub probes: bool,
     /// How often listeners and the kernel's counters are read, where anything is known about queues.
     pub interval: Duration,
     /// Records of single half-open requests that may pass, a second; what is held back is counted. 0: none, those of completed
@@ -99,6 +101,7 @@ impl Default for Settings {
             tier: Tier::default(),
             verbose: false,
             queues: Queues::default(),
+            probes: false,
             interval: Duration::from_secs(1),
             request_rate: 20_000,
             stack_rate: 0,
@@ -176,7 +179,7 @@ pub fn resolve(facts: &Facts) -> Result<(Resolved, Types), Error> {
 /// As [`load`].
 pub fn try_out(facts: &Facts, tier: Tier) -> Result<(Vec<Signal>, Vec<Absent>), Error> {
     let (resolved, types) = resolve(facts)?;
-    let settings = Settings { tier, queues: Queues::Requests, ..Settings::default() };
+    let settings = Settings { tier, queues: Queues::Requests, probes: true, ..Settings::default() };
     let (mut loaded, _) = load(&resolved, types, &settings)?;
     super::hot::measure(&mut loaded);
     Ok((loaded.signals, resolved.absent))
@@ -293,6 +296,7 @@ fn globals(resolved: &Resolved, settings: &Settings, ring_bytes: u32) -> Globals
         reqsk_timer: 0,
         tw_timer: 0,
         overflow_reason: resolved.overflow_reason.unwrap_or(0),
+        no_socket_reason: resolved.no_socket_reason.unwrap_or(0),
         cookie_sock_args: resolved.prototypes.arity("tcp_get_cookie_sock").map_or(4, |arity| arity as u32),
         hash_add_tells: u32::from(resolved.prototypes.hash_add_tells()),
     }

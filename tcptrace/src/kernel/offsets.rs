@@ -38,6 +38,8 @@ pub struct Resolved {
     pub prototypes: Prototypes,
     /// Number of the reason for a drop at a full accept queue; kernels before 6.18 have none.
     pub overflow_reason: Option<u32>,
+    /// Number of the reason for a RST that no socket stands behind; kernels before 6.10 have none.
+    pub no_socket_reason: Option<u32>,
 }
 
 /// A field that a reader does without.
@@ -98,6 +100,7 @@ pub fn resolve(btf: &Btf) -> Result<Resolved, Error> {
     }
     forgive(&mut absent);
     let overflow = btf.enumerator("skb_drop_reason", "SKB_DROP_REASON_TCP_LISTEN_OVERFLOW").map_err(malformed)?;
+    let no_socket = btf.enumerator("sk_rst_reason", "SK_RST_REASON_NO_SOCKET").map_err(malformed)?;
     let prototypes = Prototypes::read(btf).map_err(malformed)?;
     Ok(Resolved {
         offsets,
@@ -107,6 +110,7 @@ pub fn resolve(btf: &Btf) -> Result<Resolved, Error> {
         absent,
         prototypes,
         overflow_reason: overflow.and_then(|number| u32::try_from(number).ok()),
+        no_socket_reason: no_socket.and_then(|number| u32::try_from(number).ok()),
     })
 }
 

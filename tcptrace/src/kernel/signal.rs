@@ -281,8 +281,9 @@ impl<'a, 'o> Attacher<'a, 'o> {
     /// A required signal without a working candidate.
     pub fn connections(&mut self, listeners_only: bool) -> Result<Vec<Signal>, Error> {
         let mut signals = Vec::with_capacity(CONNECTIONS.len());
-        let descendants = self.settings.filter.follow;
-        let wanted = |w: &&Wanted| (w.listeners || !listeners_only) && (descendants || !w.descendants);
+        let (descendants, probes) = (self.settings.filter.follow, self.settings.probes);
+        let wanted =
+            |w: &&Wanted| (w.listeners || !listeners_only) && (descendants || !w.descendants) && (probes || !w.probes);
         for wanted in CONNECTIONS.iter().filter(wanted) {
             let mut signal = Signal { name: wanted.name, ..Signal::default() };
             self.best(wanted, |_| true, &mut signal)?;

@@ -12,6 +12,7 @@ pub mod finding;
 pub(crate) mod fixture;
 pub mod ladder;
 mod payload;
+pub mod probe;
 mod process;
 mod queue;
 mod said;
@@ -28,6 +29,7 @@ pub use connection::{
 };
 pub use finding::{Finding, Measure, Severity, Status, Subject};
 pub use payload::{Payload, Shape};
+pub use probe::Probe;
 pub use process::{Process, comm_str};
 pub use queue::{
     DROPPED, Depth, Detail, Dropped, Left, LimitedBy, Listening, NetnsCounters, Outcome, Remnant, Request, Residual,
@@ -57,6 +59,8 @@ pub trait Observer {
     fn mini_socket(&mut self, m: &Mini) {}
     /// Something happened to a SYN or a half-open request.
     fn request(&mut self, r: &Request) {}
+    /// A segment came to a port where nobody listens.
+    fn probe(&mut self, p: &Probe) {}
     /// A TIME_WAIT remnant is gone.
     fn time_wait(&mut self, r: &Remnant) {}
     /// The kernel's counters of a network namespace over the interval that ends, before its listeners.

@@ -10,8 +10,8 @@ use crate::{
     filter::{Filter, Verdict},
     group::Groups,
     model::{
-        Connection, Final, Found, Listening, Mark, Mini, NetnsCounters, Observer, Remnant, Request, Role, Stack, State,
-        Transition,
+        Connection, Final, Found, Listening, Mark, Mini, NetnsCounters, Observer, Probe, Remnant, Request, Role, Stack,
+        State, Transition,
     },
     sink::Sink,
 };
@@ -442,6 +442,14 @@ impl<S: Sink> Observer for Gate<S> {
             if self.records == Records::Transitions {
                 self.sink.mini_socket(m);
             }
+        }
+    }
+
+    fn probe(&mut self, p: &Probe) {
+        if let Some(detect) = &mut self.detect
+            && wanted(&self.filters, |filter| filter.mini(&p.tuple, None))
+        {
+            detect.probe(p);
         }
     }
 

@@ -53,7 +53,7 @@ mod time_wait;
 use crate::{
     decode::Event,
     frame::fact,
-    model::{End, Final, Observer, Residual, Role},
+    model::{End, Final, Observer, Probe, Residual, Role},
 };
 use followed::Followed;
 use half_open::HalfOpen;
@@ -197,6 +197,7 @@ impl Tracker {
             Event::RequestEvent(r) => self.request_event(r, out),
             Event::TimeWaitBegin(head) => self.time_wait_begin(head, out),
             Event::TimeWaitEnd(r) => self.time_wait_end(r, out),
+            Event::Probe(r) => out.probe(&probe(r)),
             Event::Listener(r) => self.listener_sample(r),
             Event::ListenerStats(r) => self.queues.stats(r),
             Event::Netns(_, fact) => self.queues.netns(fact),
@@ -294,6 +295,11 @@ impl Tracker {
     }
 }
 
+/// It belongs to no timeline.
+fn probe(r: &tcptrace_common::probe::Probe) -> Probe {
+    Probe { ts: r.head.ts, tuple: r.tuple, flags: r.flags, seq: r.seq, ack: r.ack, held_back: r.held_back }
+}
+
 /// CLOCK_MONOTONIC of an event; 0 where it has none, or (rows of the snapshot) none that time may follow.
 fn time(event: &Event<'_>) -> u64 {
     match event {
@@ -305,6 +311,7 @@ fn time(event: &Event<'_>) -> u64 {
         | Event::Error(h)
         | Event::TimeWaitBegin(h) => h.ts,
         Event::TimeWaitEnd(r) => r.head.ts,
+        Event::Probe(r) => r.head.ts,
         Event::Sequence(r) => r.head.ts,
         Event::Open(r) => r.head.ts,
         Event::Child(r) => r.head.ts,

@@ -3,7 +3,7 @@
 //! `TIME KIND [STATE|FROM>TO] [LOCAL REMOTE] [key=value …] [FLAG …]`. Time is in microseconds. `TIME SNAPSHOT begin=TIME netns=N,… [all=1]`
 //! closes the rows of a snapshot after a loss. Records of a socket (`sock=`) are
 //! numbered in sequence unless `seq=` says otherwise or SEQ_ABSENT is set. `REQUEST_EVENT` has `outcome=` (its name), `LISTENER_STATS`
-//! the names of totals (`waits=BUCKET:N,…`, `sources=N` for so many registers at 1), `NETNS` those of counters, `START` `NAME=HOOK`.
+//! the names of totals (`PROBE` has `tcp=syn,fin,…`, `waits=BUCKET:N,…`, `sources=N` for so many registers at 1), `NETNS` those of counters, `START` `NAME=HOOK`.
 
 use std::{collections::HashMap, net::SocketAddr};
 
@@ -12,6 +12,7 @@ use tcptrace::{
     model::State,
 };
 use tcptrace_common::{
+    probe::{Probe, tcp_flag},
     queue::{Listen, ListenerSample, ListenerStats, ListenerTotals, RequestEvent, Window, depth, outcome},
     record::{
         Accepted, Bound, Child, Closed, Counters, Established, Forked, Handshake, Head, MiniSocket, Open, Owned, Owner,
@@ -137,6 +138,15 @@ pub fn push(frames: &mut Frames, numbers: &mut Numbers, line: &str) {
         kind::SYNACK_RETRANSMIT => {
             &SynAck { head, tuple: line.tuple(), retrans: line.number("retrans") as u32, reserved: 0 }
         }
+        kind::PROBE => &Probe {
+            head,
+            tuple: line.tuple(),
+            seq: line.number("isn") as u32,
+            ack: line.number("ack") as u32,
+            held_back: line.number("held_back"),
+            flags: line.pairs.get("tcp").map_or(0, |list| list.split(',').fold(0, |bits, f| bits | tcp_flag_bit(f))),
+            ..Probe::default()
+        },
         kind::TIME_WAIT_END => &TimeWaitEnd { head, late_ns: line.number("late") * 1000 },
         kind::REQUEST | kind::TIME_WAIT => {
             &MiniSocket { head, tuple: line.tuple(), retrans: line.number("retrans") as u32, reserved: 0 }
@@ -181,6 +191,7 @@ fn kind_number(word: &str) -> (u8, bool) {
         "LISTEN" => (kind::LISTEN, true),
         "TIME_WAIT_BEGIN" => (kind::TIME_WAIT_BEGIN, false),
         "TIME_WAIT_END" => (kind::TIME_WAIT_END, false),
+        "PROBE" => (kind::PROBE, false),
         "LISTENER" => (kind::LISTENER, false),
         "LISTENER_STATS" => (kind::LISTENER_STATS, false),
         "SOCKET" => (kind::SOCKET, false),
@@ -435,6 +446,18 @@ fn option_bit(name: &str) -> u16 {
         "ecn" => option::ECN,
         "tfo" => option::TFO,
         other => panic!("{other:?} is no option"),
+    }
+}
+
+fn tcp_flag_bit(name: &str) -> u8 {
+    match name {
+        "fin" => tcp_flag::FIN,
+        "syn" => tcp_flag::SYN,
+        "rst" => tcp_flag::RST,
+        "psh" => tcp_flag::PSH,
+        "ack" => tcp_flag::ACK,
+        "urg" => tcp_flag::URG,
+        other => panic!("{other:?} is no flag of a segment"),
     }
 }
 

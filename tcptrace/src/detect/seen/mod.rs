@@ -8,20 +8,34 @@
 //! | `bursts` | when a listener's accept queue was full, and for how long |
 //! | `half_opens` | who sends SYNs and does not answer the SYN-ACK |
 //! | `turned_away` | who met a full accept queue |
+//! | `peers` | whom processes here connect to, which services are connected to, and how that went |
+//! | `retransmits` | segments that were sent again, by peer |
+//! | `handshakes` | initial sequence numbers of late, and SYNs that bring one again |
+//! | `scans` | who tries which ports |
 
 pub mod bursts;
 pub mod flow;
 pub mod half_opens;
+pub mod handshakes;
 pub mod listeners;
+pub mod peers;
+pub mod retransmits;
+pub mod scans;
 pub mod turned_away;
 pub mod window;
 
 use crate::{
     frame::fact,
-    model::{Connection, Final, Found, Listening, Mark, Mini, NetnsCounters, Observer, Remnant, Request, Transition},
+    model::{
+        Connection, Final, Found, Listening, Mark, Mini, NetnsCounters, Observer, Probe, Remnant, Request, Transition,
+    },
 };
 use half_opens::HalfOpens;
+use handshakes::Handshakes;
 use listeners::Listeners;
+use peers::Peers;
+use retransmits::Retransmits;
+use scans::Scans;
 use turned_away::TurnedAway;
 
 /// See the module. Times are CLOCK_MONOTONIC nanoseconds.
@@ -37,6 +51,14 @@ pub struct Seen {
     pub half_opens: HalfOpens,
     /// Clients that met a full accept queue.
     pub turned_away: TurnedAway,
+    /// Whom processes here connect to, and who connects to them.
+    pub peers: Peers,
+    /// What was sent again.
+    pub retransmits: Retransmits,
+    /// Handshakes of late.
+    pub handshakes: Handshakes,
+    /// Who tries ports.
+    pub scans: Scans,
 }
 
 impl Seen {
@@ -55,18 +77,33 @@ impl Seen {
         self.listeners.advance(self.now);
         self.half_opens.advance(self.now);
         self.turned_away.advance(self.now);
+        self.peers.advance(self.now);
+        self.retransmits.advance(self.now);
+        self.handshakes.advance(self.now);
+        self.scans.advance(self.now);
     }
 }
 
 #[expect(unused_variables, reason = "what no rule looks at yet")]
 impl Observer for Seen {
-    fn transition(&mut self, c: &Connection, t: &Transition) {}
+    fn transition(&mut self, c: &Connection, t: &Transition) {
+        self.peers.transition(c, t);
+        self.handshakes.transition(c, t);
+    }
 
-    fn mark(&mut self, c: &Connection, m: &Mark) {}
+    fn mark(&mut self, c: &Connection, m: &Mark) {
+        self.peers.mark(c, m);
+        self.retransmits.mark(c, m);
+    }
 
     fn owner(&mut self, c: &Connection) {}
 
-    fn connection(&mut self, c: &Connection, f: &Final) {}
+    fn connection(&mut self, c: &Connection, f: &Final) {
+        self.peers.connection(c, f);
+        self.retransmits.over(c);
+        self.handshakes.connection(c, f.ts);
+        self.scans.connection(c, f);
+    }
 
     fn socket(&mut self, c: &Connection, f: &Found) {}
 
@@ -77,12 +114,20 @@ impl Observer for Seen {
     fn request(&mut self, r: &Request) {
         self.half_opens.request(r);
         self.turned_away.request(r);
+        if !self.handshakes.request(r) {
+            self.scans.request(r);
+        }
+    }
+
+    fn probe(&mut self, p: &Probe) {
+        self.scans.probe(p);
     }
 
     fn time_wait(&mut self, r: &Remnant) {}
 
     fn netns(&mut self, n: &NetnsCounters) {
         self.listeners.netns(n);
+        self.retransmits.netns(n);
     }
 
     fn listener(&mut self, c: &Connection, l: &Listening) {

@@ -40,6 +40,13 @@ impl<T: Default + for<'a> AddAssign<&'a T>> Window<T> {
         sum
     }
 
+    /// The slots of the last `ns` before `now`, each with how many slots ago it was.
+    pub fn slots(&self, now: u64, ns: u64) -> impl Iterator<Item = (u64, &T)> {
+        let last = now / self.slot;
+        let slots = self.slots.iter().map(move |(slot, counted)| (last.saturating_sub(*slot), counted));
+        slots.filter(move |(ago, _)| *ago < ns / self.slot)
+    }
+
     /// Let go of what is too old.
     pub fn forget(&mut self, now: u64) {
         let first = (now / self.slot + 1).saturating_sub(self.keep);

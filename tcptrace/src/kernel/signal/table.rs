@@ -25,6 +25,8 @@ pub(super) struct Wanted {
     pub audit: bool,
     /// Only a trace of processes with all that descend from them wants it.
     pub descendants: bool,
+    /// Only `watch` wants it.
+    pub probes: bool,
 }
 
 /// What a candidate rests on besides its hooks.
@@ -36,6 +38,8 @@ pub(super) enum Need {
     TwTimer,
     /// Number of the reason for a drop at a full accept queue.
     ListenOverflow,
+    /// Number of the reason for a RST that no socket stands behind.
+    NoSocketReset,
 }
 
 impl Need {
@@ -45,6 +49,7 @@ impl Need {
             Self::ReqskTimer => "reqsk_timer_handler",
             Self::TwTimer => "tw_timer_handler",
             Self::ListenOverflow => "SKB_DROP_REASON_TCP_LISTEN_OVERFLOW",
+            Self::NoSocketReset => "SK_RST_REASON_NO_SOCKET",
         }
     }
 
@@ -53,6 +58,7 @@ impl Need {
             Self::ReqskTimer => globals.reqsk_timer != 0,
             Self::TwTimer => globals.tw_timer != 0,
             Self::ListenOverflow => globals.overflow_reason != 0,
+            Self::NoSocketReset => globals.no_socket_reason != 0,
         }
     }
 
@@ -62,6 +68,7 @@ impl Need {
                 format!("the kernel shows no address of {} (see kernel.kptr_restrict)", self.symbol())
             }
             Self::ListenOverflow => format!("this kernel has no drop reason {}", self.symbol()),
+            Self::NoSocketReset => format!("this kernel does not tell why it sends a RST ({})", self.symbol()),
         }
     }
 }
@@ -133,6 +140,7 @@ const fn connection(name: &'static str, listeners: bool, candidates: &'static [C
         counters: None,
         audit: false,
         descendants: false,
+        probes: false,
         rides_on: None,
     }
 }
@@ -148,6 +156,7 @@ const fn queue(name: &'static str, counters: Option<&'static str>, candidates: &
         counters,
         audit: false,
         descendants: false,
+        probes: false,
         rides_on: None,
     }
 }
@@ -215,6 +224,19 @@ pub(super) const CONNECTIONS: &[Wanted] = &[
         true,
         &[core(Tier::Tracepoint, &[tp("tcp_retransmit_synack", "tcp_retransmit_synack")])],
     ),
+    Wanted {
+        probes: true,
+        ..connection(
+            "probes",
+            false,
+            &[Candidate {
+                tier: Tier::Tracepoint,
+                object: Object::Core,
+                needs: &[Need::NoSocketReset],
+                parts: &[pair!(tp("probe", "tcp_send_reset"), PROBE)],
+            }],
+        )
+    },
     connection(
         "error",
         false,
@@ -229,6 +251,7 @@ pub(super) const CONNECTIONS: &[Wanted] = &[
         counters: None,
         audit: false,
         descendants: false,
+        probes: false,
         rides_on: None,
     },
 ];
@@ -399,5 +422,6 @@ pub const PROGRAMS: [&str; program::COUNT] = {
     names[program::NOT_TAKEN] = "segments_not_taken";
     names[program::FORK] = "sched_process_fork";
     names[program::RECEIVED] = "received";
+    names[program::PROBES] = "probes";
     names
 };
