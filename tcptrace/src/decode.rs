@@ -50,6 +50,7 @@ pub enum Event<'a> {
     End(u64, fact::End),
     Cgroup(fact::Cgroup),
     Netns(u64, fact::Netns),
+    Closing(u64, fact::Closing),
     Interval(u64, fact::Interval),
 }
 
@@ -116,6 +117,7 @@ pub fn decode(record: &[u8]) -> Result<Event<'_>, Error> {
         fact::kind::END => Event::End(head.ts, json(head, body)?),
         fact::kind::CGROUP => Event::Cgroup(json(head, body)?),
         fact::kind::NETNS => Event::Netns(head.ts, json(head, body)?),
+        fact::kind::CLOSING => Event::Closing(head.ts, json(head, body)?),
         fact::kind::INTERVAL => Event::Interval(head.ts, json(head, body)?),
         unknown => return Err(Error::Unknown(unknown)),
     })

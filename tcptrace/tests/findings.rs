@@ -9,7 +9,7 @@ mod parts;
 #[expect(dead_code, reason = "other tests use the rest")]
 mod support;
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{collections::BTreeMap, fs, path::Path, process::Command};
 
 use parts::Part;
 use serde::Deserialize;
@@ -23,7 +23,7 @@ use tcptrace::{
 };
 
 /// As many as the rules need.
-const FILES: usize = 1;
+const FILES: usize = 27;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -120,6 +120,40 @@ fn rules_find_trouble_and_nothing_else() {
         assert!(!wrong.is_empty() || precision == 1.0 && recall == 1.0, "{rule}: no scenario has it");
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// What `tests/live_watch.rs` recorded: `RULE.trouble.rec` and `RULE.alike.rec`, with the limits of that test in `NAME.toml` beside it.
+#[test]
+fn recordings_replay() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/findings/recordings");
+    let mut files: Vec<_> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.retain(|file| file.extension().is_some_and(|e| e == "rec"));
+    files.sort();
+    assert!(!files.is_empty(), "no recordings in {}", folder.display());
+    for file in files {
+        let name = file.file_stem().unwrap().to_str().expect("a rule's name").to_owned();
+        let (rule, label) = name.split_once('.').expect("RULE.trouble or RULE.alike");
+        assert!(RULES.iter().any(|known| known.name == rule), "{name}: no rule is called {rule}");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tcptrace"));
+        command.args(["watch", "--json", "--from"]).arg(&file);
+        let limits = file.with_file_name(format!("{name}.toml"));
+        if limits.exists() {
+            command.arg("--config").arg(limits);
+        }
+        let output = command.output().expect("the binary");
+        assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
+        let lines = String::from_utf8(output.stdout).expect("JSON is UTF-8");
+        let lines: Vec<serde_json::Value> = lines.lines().map(|l| serde_json::from_str(l).expect("JSON")).collect();
+        let firing = lines.iter().filter(|line| line["type"] == "finding" && line["status"] == "firing");
+        let mut fired: Vec<&str> = firing.map(|finding| finding["rule"].as_str().expect("a name")).collect();
+        fired.dedup();
+        let expected: &[&str] = match label {
+            "trouble" => &[rule],
+            "alike" => &[],
+            other => panic!("{name}: {other:?} is no label"),
+        };
+        assert_eq!(fired, expected, "{name}");
+    }
 }
 
 fn run(scenario: &Scenario) -> Vec<Finding> {

@@ -308,6 +308,7 @@ fn start(
         verbose,
         queues: queues.wanted,
         interval: queues.interval,
+        closing: queues.closing,
         request_rate: queues.request_rate,
         patience: if filter.containers.is_empty() { containers::PATIENCE } else { containers::PATIENCE_OF_FILTERS },
         ..Settings::default()

@@ -7,8 +7,8 @@ use crate::{
     filter::{Filter, Verdict},
     group::Groups,
     model::{
-        Connection, Final, Found, Listening, Mark, Mini, NetnsCounters, Observer, Remnant, Request, Role, State,
-        Transition,
+        Connection, Final, Found, Listening, Mark, Mini, NetnsCounters, Observer, Orphans, Remnant, Request, Role,
+        State, Transition, Unread,
     },
     sink::Sink,
 };
@@ -458,6 +458,22 @@ impl<S: Sink> Observer for Gate<S> {
         }
         if self.records.have_queues() && wanted && !self.is_done() {
             self.sink.netns(n);
+        }
+    }
+
+    fn unread(&mut self, c: &Connection, u: &Unread) {
+        if let Some(detect) = &mut self.detect
+            && wanted(&self.filters, |f| f.connection(c))
+        {
+            detect.unread(c, u);
+        }
+    }
+
+    fn orphans(&mut self, o: &Orphans) {
+        if let Some(detect) = &mut self.detect
+            && self.filters.iter().all(|f| f.netns.is_empty() || f.netns.contains(&o.netns))
+        {
+            detect.orphans(o);
         }
     }
 

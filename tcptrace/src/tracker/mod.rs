@@ -10,6 +10,7 @@
 //! | `moves` | transitions, in order and late |
 //! | `marks` | what happens to a connection without changing its state |
 //! | `ending` | how it ended, who closed |
+//! | `closing` | sockets that wait for one of their ends to close |
 //! | `pending` | ends that are decided by what follows CLOSE |
 //! | `half_open` | what is known before there is a cookie |
 //! | `owners` | processes and listeners |
@@ -28,6 +29,7 @@
 //! | `table` | the memory |
 
 mod arcs;
+mod closing;
 mod ending;
 mod followed;
 mod half_open;
@@ -194,7 +196,8 @@ impl Tracker {
             Event::TimeWaitEnd(r) => self.time_wait_end(r, out),
             Event::Listener(r) => self.listener_sample(r),
             Event::ListenerStats(r) => self.queues.stats(r),
-            Event::Netns(_, fact) => self.queues.netns(fact),
+            Event::Netns(ts, fact) => self.queues.netns(*ts, fact),
+            Event::Closing(ts, fact) => self.closing(*ts, fact, out),
             Event::Interval(ts, fact) => self.interval(*ts, fact, out),
             Event::Start(start) => {
                 self.signals = Signals::served(start);
@@ -311,6 +314,7 @@ fn time(event: &Event<'_>) -> u64 {
         Event::RequestEvent(r) => r.head.ts,
         Event::Listen(r) => r.open.head.ts,
         Event::Netns(ts, _)
+        | Event::Closing(ts, _)
         | Event::Interval(ts, _)
         | Event::Snapshot(ts, _)
         | Event::Loss(ts, _)
