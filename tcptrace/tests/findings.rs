@@ -23,7 +23,7 @@ use tcptrace::{
 };
 
 /// As many as the rules need.
-const FILES: usize = 27;
+const FILES: usize = 28;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
