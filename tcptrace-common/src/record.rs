@@ -146,7 +146,9 @@ pub struct Head {
 }
 
 /// Both ends, 48 bytes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
 #[repr(C)]
 pub struct Tuple {
     /// Local address as the packet has it; IPv4 in the first four bytes.

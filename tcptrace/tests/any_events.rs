@@ -134,7 +134,7 @@ fn feed(tracker: &mut Tracker, any: &Any, out: &mut Checker) {
         35 => &Event::Listener(&ListenerSample { head, tuple, group: any.addr, ..ListenerSample::default() }),
         36 => &Event::ListenerStats(&ListenerStats { head, ..ListenerStats::new_zeroed() }),
         37 => {
-            tracker.event(&Event::Netns(head.ts, fact::Netns { netns: 1, counters: vec![] }), out);
+            tracker.event(&Event::Netns(head.ts, fact::Netns { netns: 1, ..fact::Netns::default() }), out);
             let interval_us = u64::from(any.pid);
             &Event::Interval(head.ts, fact::Interval { interval_us, exact: true, rest: head.seq & 1 == 0 })
         }

@@ -23,9 +23,9 @@ use tcptrace::{
 };
 
 /// As many as the rules need.
-const FILES: usize = 83;
+const FILES: usize = 110;
 /// Recordings of trouble, and as many of what looks like it.
-const RECORDINGS: usize = 26;
+const RECORDINGS: usize = 34;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]

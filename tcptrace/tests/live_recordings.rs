@@ -2,6 +2,8 @@
 //! must tell the same as the one that is shipped. `TCPTRACE_BLESS=1` replaces those in `recordings/`. Not one of the live tests, which
 //! run on other kernels, too: what they would say differs in what their hooks can see.
 
+#[path = "support/recorded.rs"]
+mod recorded;
 #[path = "live_recordings/stage.rs"]
 mod stage;
 #[path = "live/support/mod.rs"]

@@ -13,7 +13,11 @@ mod floods;
 mod listeners;
 #[path = "live_watch/peers.rs"]
 mod peers;
+#[path = "support/recorded.rs"]
+mod recorded;
 #[path = "live_watch/scans.rs"]
 mod scans;
+#[path = "live_watch/sockets.rs"]
+mod sockets;
 #[path = "live_watch/watching.rs"]
 mod watching;

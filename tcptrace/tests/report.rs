@@ -15,6 +15,7 @@ use jiff::tz::TimeZone;
 use serde_json::Value;
 use support::{json, output, parsed, printed, recording, tcptrace, utf8};
 use tcptrace::{
+    detect::{self, Detect},
     filter::Filter,
     frame::{Frames, fact},
     pipeline::{self, Gate, Gather, Messages, Records, Stop},
@@ -41,6 +42,7 @@ fn report(file: &Path) -> Report {
     let mut report = Report::new("mixed.rec".to_owned(), 5);
     let mut source = Replay::open(file).expect("it is there");
     let mut gate = Gate::new(Gather(&mut report), Records::Report, Filter::default(), None);
+    gate.detect = Some(Box::new(Detect::new(detect::config::Config::default())));
     gate.ladders = Some(Box::default());
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
     let mut never = Never;

@@ -183,6 +183,8 @@ pub struct Queues {
     pub interval: Duration,
     /// Records of single half-open requests a second; 0: none.
     pub request_rate: u64,
+    /// Sockets that wait for one of their ends to close, too.
+    pub closing: bool,
 }
 
 /// Everything that the process does; its exit status.
@@ -244,7 +246,7 @@ pub fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Option<Config>
             let defaults = Queues::default();
             let (wanted, request_rate) =
                 if show.record.is_some() { (Wanted::Requests, defaults.request_rate) } else { (Wanted::Only, 0) };
-            show.queues = Queues { wanted, interval: q.interval, request_rate, ..Queues::default() };
+            show.queues = Queues { wanted, interval: q.interval, request_rate, ..defaults };
             if q.once {
                 show.count = Some(1);
             }
@@ -316,7 +318,13 @@ fn queues(all: bool, r: &args::Requests) -> Queues {
 
 impl Default for Queues {
     fn default() -> Self {
-        Self { wanted: Wanted::IfCheap, probes: false, interval: Duration::from_secs(1), request_rate: 20_000 }
+        Self {
+            wanted: Wanted::IfCheap,
+            probes: false,
+            interval: Duration::from_secs(1),
+            request_rate: 20_000,
+            closing: false,
+        }
     }
 }
 

@@ -313,6 +313,7 @@ fn start(filter: &Filter, buffer: Option<u64>, queues: Queues, how: How) -> Resu
         queues: queues.wanted,
         probes: queues.probes,
         interval: queues.interval,
+        closing: queues.closing,
         request_rate: queues.request_rate,
         patience: if filter.containers.is_empty() { containers::PATIENCE } else { containers::PATIENCE_OF_FILTERS },
         ..Settings::default()

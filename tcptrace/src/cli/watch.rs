@@ -72,7 +72,8 @@ pub(super) fn config(w: args::Watch) -> Result<super::Config> {
         fail_on: w.fail_on.map(Severity::from),
         worst: Rc::default(),
     };
-    let queues = Queues { wanted: Wanted::Requests, probes: true, interval: INTERVAL, ..Queues::default() };
+    let queues =
+        Queues { wanted: Wanted::Requests, probes: true, interval: INTERVAL, closing: true, ..Queues::default() };
     let show = show_config(Records::Findings, w.show)?;
     Ok(super::Config::Show(Box::new(Show { queues, watch: Some(watch), ..show })))
 }

@@ -50,9 +50,11 @@ impl Alarms {
         rule: usize,
         now: u64,
         limits: &Limits<'_>,
-        verdicts: Verdicts,
+        mut verdicts: Verdicts,
         findings: &mut VecDeque<Finding>,
     ) {
+        // Rules look into tables that have no order.
+        verdicts.cases.sort_by_cached_key(|case| case.subject.key());
         let mut mentioned = HashSet::new();
         for case in verdicts.cases {
             let key = case.subject.key();

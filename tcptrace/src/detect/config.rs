@@ -289,9 +289,9 @@ mod tests {
     #[test]
     fn what_is_printed_is_what_holds() {
         let (printed, default) = (Config::parse(&printed()).expect("it is well formed"), Config::default());
-        for (number, rule) in RULES.iter().enumerate() {
-            assert_eq!(printed.rules[number].values, default.rules[number].values, "{}", rule.name);
-            assert!(printed.rules[number].on);
+        for ((rule, printed), default) in RULES.iter().zip(&printed.rules).zip(&default.rules) {
+            assert_eq!(printed.values, default.values, "{}", rule.name);
+            assert!(printed.on);
         }
     }
 

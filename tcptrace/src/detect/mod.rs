@@ -24,8 +24,8 @@ use std::collections::VecDeque;
 use crate::{
     frame::fact,
     model::{
-        Connection, Final, Finding, Found, Listening, Mark, Mini, NetnsCounters, Observer, Probe, Remnant, Request,
-        Transition,
+        Connection, Final, Finding, Found, Listening, Mark, Mini, NetnsCounters, Observer, Orphans, Probe, Remnant,
+        Request, Transition, Unread,
     },
 };
 use alarms::Alarms;
@@ -111,6 +111,14 @@ impl Observer for Detect {
 
     fn netns(&mut self, n: &NetnsCounters) {
         self.seen.netns(n);
+    }
+
+    fn unread(&mut self, c: &Connection, u: &Unread) {
+        self.seen.unread(c, u);
+    }
+
+    fn orphans(&mut self, o: &Orphans) {
+        self.seen.orphans(o);
     }
 
     fn listener(&mut self, c: &Connection, l: &Listening) {

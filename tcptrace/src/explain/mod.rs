@@ -6,6 +6,9 @@
 mod man;
 mod markdown;
 mod recordings;
+mod rules_listeners;
+mod rules_peers;
+mod rules_sockets;
 mod states_closing;
 mod states_opening;
 mod sysctls;
@@ -163,8 +166,8 @@ const fn rfc(number: u16, section: &'static str, about: &'static str) -> Rfc {
     Rfc { number, section, about }
 }
 
-/// Every page: states in the order of a connection's life, then terms.
-pub static PAGES: [Page; 28] = [
+/// Every page: states in the order of a connection's life, then terms, then rules.
+pub static PAGES: [Page; 45] = [
     states_opening::CLOSE,
     states_opening::LISTEN,
     states_opening::SYN_SENT,
@@ -193,6 +196,23 @@ pub static PAGES: [Page; 28] = [
     terms_opening::LONG_CONNECTIONS,
     terms_opening::SHORT_CONNECTIONS,
     terms_data::FLAGS,
+    rules_listeners::SYN_FLOOD,
+    rules_listeners::ACCEPT_OVERFLOW,
+    rules_listeners::BACKLOG_TOO_SMALL,
+    rules_listeners::DEAD_LISTENER,
+    rules_listeners::HALF_OPEN_CLIENTS,
+    rules_sockets::CLOSE_WAIT_LEAK,
+    rules_sockets::FIN_WAIT2_ORPHANS,
+    rules_sockets::TIME_WAIT_PRESSURE,
+    rules_sockets::EPHEMERAL_PORTS,
+    rules_peers::REFUSED_CONNECTS,
+    rules_peers::CONNECT_TIMEOUTS,
+    rules_peers::RESET_STORM,
+    rules_peers::KEEPALIVE_DEATHS,
+    rules_peers::SHORT_LIVED_CHURN,
+    rules_peers::RETRANSMIT_BURST,
+    rules_peers::STALE_SYN,
+    rules_peers::PORT_SCAN,
 ];
 
 /// The page of a name, an alias or one of `ss`'s spellings.

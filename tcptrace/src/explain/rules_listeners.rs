@@ -13,10 +13,10 @@ pub const SYN_FLOOD: Page = Page {
          found no room, and handshakes that were completed. Replies take a round trip, so they are looked for until \
          half a second after the SYNs. The queue's depth is no measure: with cookies it stays at the limit however \
          many come.",
-        "It fires when more SYN-ACKs a second stay unanswered than `unanswered`, and fewer handshakes than \
-         `completed` are completed, or `growth` times as many as usual stay unanswered; when SYNs find no room and \
+        "It fires when more SYN-ACKs a second stay unanswered than unanswered, and fewer handshakes than \
+         completed are completed, or growth times as many as usual stay unanswered; when SYNs find no room and \
          those that fill the queue do not go on; and when the queue is held full by few SYNs a second from more \
-         than `sources` addresses, none of which ever answers.",
+         than sources addresses, none of which ever answers.",
         "It does not fire for a burst of clients, who answer a round trip later; for a full accept queue, where \
          final ACKs come and are dropped (accept-overflow); for a listener with TCP_DEFER_ACCEPT, where bare ACKs \
          are dropped on purpose; for a few addresses that hear no SYN-ACK (half-open-clients).",
@@ -44,13 +44,13 @@ pub const ACCEPT_OVERFLOW: Page = Page {
     kind: Kind::Rule,
     name: "accept-overflow",
     aliases: &["listen-overflow"],
-    summary: "Clients are turned away: the accept queue of a listener is full.",
+    summary: "Clients are turned away: a listener's accept queue is full.",
     text: &[
         "Measured over five seconds: SYNs and final ACKs that met a full accept queue, and as far as single requests \
          are seen, how many clients sent them, for a client sends again. A SYN that is dropped costs the client a \
          second; after a final ACK that is dropped it believes that it is connected, and waits for an answer.",
-        "It fires at the first of them, and is critical from `critical` on, or when the process is stuck: clients \
-         wait and it has accepted nothing for `stuck`. It is slow when it accepts and the queue stays full, and keeps up \
+        "It fires at the first of them, and is critical from critical on, or when the process is stuck: clients \
+         wait and it has accepted nothing for stuck. It is slow when it accepts and the queue stays full, and keeps up \
          when the queue was full for a moment only; then backlog-too-small says how long it would have to be.",
         "It does not fire for a queue that is full to its last place, nor for SYNs that were dropped for another \
          reason. Without hooks on functions, dropped SYNs are known from ListenOverflows and sk_drops: where those \
@@ -84,11 +84,11 @@ pub const BACKLOG_TOO_SMALL: Page = Page {
          more than a quarter of the queue left, is a burst; a longer one is a process that does not keep up, and \
          speaks against this rule. The limit that would have done is the deepest that the queue would have been, \
          rounded up to a power of two.",
-        "It fires when a burst turned clients away, and when `bursts` of them filled the queue to its last place. It \
+        "It fires when a burst turned clients away, and when bursts of them filled the queue to its last place. It \
          also fires when a burst of clients, who complete their handshakes, fills the SYN queue, which has the same \
          limit.",
-        "In a SO_REUSEPORT group it fires for a listener that gets `share` times its even share (75 % at most) and is full, or lets \
-         clients wait for `wait`, while the others' queues are no more than half full: then not the limit is wrong but \
+        "In a SO_REUSEPORT group it fires for a listener that gets share times its even share (75 % at most) and is full, or lets \
+         clients wait for wait, while the others' queues are no more than half full: then not the limit is wrong but \
          the spread.",
         "It does not fire for a process that is slow or stuck, nor for a flood. accept-overflow beside it means that \
          clients were turned away.",
@@ -119,7 +119,7 @@ pub const DEAD_LISTENER: Page = Page {
     text: &[
         "Measured per listener: for how long connections wait in the accept queue without one being taken from it. \
          Their clients are connected and may have sent their requests.",
-        "It fires after `never` where nothing was accepted since listen(), and after `stopped` where something was, \
+        "It fires after never where nothing was accepted since listen(), and after stopped where something was, \
          or where the trace began later than listen(). It is critical when the queue is full.",
         "It does not fire for a listener that nobody asks, such as one that systemd holds for a service that is \
          started on demand, nor while anything at all is accepted from it. Half-open requests, those that \
@@ -151,9 +151,9 @@ pub const HALF_OPEN_CLIENTS: Page = Page {
         "Measured per address: requests to which the SYN-ACK was sent again in vain, for three and a half seconds or \
          until they timed out. One that is answered after all, or ended by a RST, clears its address: then SYN-ACKs \
          arrive.",
-        "It fires when an address has made `attempts` of them within a minute and completed none. It names the five \
+        "It fires when an address has made attempts of them within a minute and completed none. It names the five \
          addresses with the most.",
-        "It does not fire when more than `sources` addresses are silent or more than `flood` requests a second stay \
+        "It does not fire when more than sources addresses are silent or more than flood requests a second stay \
          unanswered (syn-flood), for clients whose final ACK met a full accept queue (accept-overflow), for a \
          listener with TCP_DEFER_ACCEPT, for a path that loses some SYN-ACKs, nor for a client that is gone after \
          one or two SYNs.",

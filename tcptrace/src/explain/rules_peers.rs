@@ -11,19 +11,19 @@ pub const REFUSED_CONNECTS: Page = Page {
     text: &[
         "Counted are connect() calls of processes of one name to one port of one peer that were answered by a RST, or by an ICMP error that \
          is as good as one.",
-        "It fires when nothing but refusals came for 15 s (`lasts`), five of them at least (`refused`); and where others succeed, when of \
-         twenty or more in a minute a fifth was refused (`share`) in several parts of that minute, as one of several servers behind an address \
+        "It fires when nothing but refusals came for 15 s (lasts), five of them at least (refused); and where others succeed, when of \
+         twenty or more in a minute a fifth was refused (share) in several parts of that minute, as one of several servers behind an address \
          does that does not listen.",
         "It stays silent while a service restarts, for a client that gets through at another address of the same name (::1, then 127.0.0.1), \
          and for one that asks many peers once or twice.",
     ],
     trouble: &[
         "Start the service, or correct the address or port of the client. If something listens on that port, but on another address \
-         (`listens_on`), change the address that it binds to.",
+         (listens_on), change the address that it binds to.",
         "Refused by ICMP: a firewall says so (REJECT), no host does by itself.",
     ],
     look: &[
-        ("tcptrace conns --failed --rport PORT", "each attempt, and how it ended"),
+        ("tcptrace conns --failed --rport 443", "each attempt, and how it ended"),
         ("ss -ltnp sport = :PORT", "who listens on that port, and on which address"),
     ],
     rfcs: &[rfc(9293, "3.5.2", "a SYN to a port where nobody listens is answered by a RST")],
@@ -39,8 +39,8 @@ pub const CONNECT_TIMEOUTS: Page = Page {
     summary: "A peer does not answer SYNs, or cannot be reached.",
     text: &[
         "Counted are attempts to connect to one port of one peer that ended without an answer: timed out, given up by the process after a SYN \
-         was sent again, ended by an ICMP error or for want of an ARP answer; and those that still wait after two more SYNs (`syns`).",
-        "It fires when three of them (`attempts`) are without an answer, the oldest for 5 s (`lasts`), and none was answered since.",
+         was sent again, ended by an ICMP error or for want of an ARP answer; and those that still wait after two more SYNs (syns).",
+        "It fires when three of them (attempts) are without an answer, the oldest for 5 s (lasts), and none was answered since.",
         "It stays silent when a SYN is lost now and then, for a client that races two addresses and drops the slower one, and for a crawler \
          that tries many hosts once or twice.",
     ],
@@ -51,7 +51,7 @@ pub const CONNECT_TIMEOUTS: Page = Page {
     look: &[
         ("ip route get ADDRESS", "which way segments take"),
         ("ip neigh show to ADDRESS", "whether the next hop answers"),
-        ("tcptrace trace --state SYN_SENT --raddr ADDRESS", "attempts as they begin and end"),
+        ("tcptrace trace --state SYN_SENT --raddr 10.0.0.2", "attempts as they begin and end"),
     ],
     sysctls: &["net.ipv4.tcp_syn_retries", "net.ipv4.tcp_syn_linear_timeouts"],
     options: &[
@@ -71,10 +71,10 @@ pub const RESET_STORM: Page = Page {
     summary: "Connections are cut off by RSTs, one after the other.",
     text: &[
         "Counted are established connections, by the service here that took them or the peer that was asked, that a RST ended while data was \
-         unread or unacknowledged (`data_lost`), while a question had no answer (`unanswered`), or, where this end asked, before anything was \
-         said (`unused`).",
-        "It fires when twenty (`resets`) were cut off within ten seconds, in three of these at least (`seconds`), and they are 30 % of all that \
-         ended (`share`). resets_sent and resets_received say which end did it.",
+         unread or unacknowledged (data_lost), while a question had no answer (unanswered), or, where this end asked, before anything was \
+         said (unused).",
+        "It fires when twenty (resets) were cut off within ten seconds, in three of these at least (seconds), and they are 30 % of all that \
+         ended (share). resets_sent and resets_received say which end did it.",
         "It stays silent when a process ends with all of its connections at once, when clients close by RST once they have their answer \
          (SO_LINGER), and for load balancers that probe by a handshake and a RST.",
     ],
@@ -85,7 +85,7 @@ pub const RESET_STORM: Page = Page {
          this, too.",
     ],
     look: &[
-        ("tcptrace conns --failed --ladder --lport PORT", "each segment of the end"),
+        ("tcptrace conns --failed --ladder --lport 443", "each segment of the end"),
         ("tcptrace conns --by comm,raddr,end", "who resets whom, how often"),
     ],
     options: &[("SO_LINGER", "on with 0 seconds: close() sends a RST in place of a FIN")],
@@ -106,7 +106,7 @@ pub const KEEPALIVE_DEATHS: Page = Page {
     text: &[
         "Counted are established connections that ended by an unanswered keepalive probe, by unacknowledged data (retransmit timeout) or by \
          TCP_USER_TIMEOUT.",
-        "It fires when three to one peer (`deaths`), or ten of a service's clients (`clients`) that are 5 % of all that ended (`share`), died \
+        "It fires when three to one peer (deaths), or ten of a service's clients (clients) that are 5 % of all that ended (share), died \
          within five minutes.",
         "It stays silent for single deaths, as phones and laptops have them, and when the peer was connected to again.",
     ],
@@ -116,7 +116,7 @@ pub const KEEPALIVE_DEATHS: Page = Page {
          TCP_USER_TIMEOUT.",
     ],
     look: &[
-        ("tcptrace conns --failed --raddr ADDRESS", "which died, and how"),
+        ("tcptrace conns --failed --raddr 10.0.0.2", "which died, and how"),
         ("ss -tno dst ADDRESS", "timers of those that are left"),
     ],
     sysctls: &[
@@ -140,12 +140,12 @@ pub const SHORT_LIVED_CHURN: Page = Page {
     kind: Kind::Rule,
     name: "short-lived-churn",
     aliases: &["no pool"],
-    summary: "Many short connections to one peer where one that stays would do.",
+    summary: "Many short connections to a peer, where one would do.",
     text: &[
         "Measured over 20 s are connections to one port of one peer that were closed in order: how many a second, how long they lasted, what \
          they carried, which share of their time the handshake took.",
-        "It fires at 20 a second (`rate`), in 15 of the 20 seconds (`seconds`), that last less than a second (`lifetime`) and carry less than \
-         64 KB (`bytes`) on average, with the handshake at least 5 % of their time (`handshake`); from 200 a second on (`busy`) whatever the \
+        "It fires at 20 a second (rate), in 15 of the 20 seconds (seconds), that last less than a second (lifetime) and carry less than \
+         64 KB (bytes) on average, with the handshake at least 5 % of their time (handshake); from 200 a second on (busy) whatever the \
          handshake takes. would_do says how many connections would carry the same.",
         "It stays silent for a browser's handful of connections, for health checks of many peers, and for a batch of work that is over within \
          seconds.",
@@ -170,8 +170,8 @@ pub const RETRANSMIT_BURST: Page = Page {
     text: &[
         "Counted are segments of established connections that were sent again, by peer address, in ten seconds. Those of a connection that \
          hears nothing any more, which waits twice as long each time, count apart (backed_off).",
-        "It fires at fifty (`segments`) that are 1 % of what the kernel sent in that network namespace (`share`); where nobody reads its \
-         counters, because nobody listens there, at two hundred (`alone`).",
+        "It fires at fifty (segments) that are 1 % of what the kernel sent in that network namespace (share); where nobody reads its \
+         counters, because nobody listens there, at two hundred (alone).",
         "It stays silent for single lost segments, for what a busy host always loses, and for connections that die.",
     ],
     trouble: &[
@@ -194,18 +194,18 @@ pub const STALE_SYN: Page = Page {
     kind: Kind::Rule,
     name: "stale-syn",
     aliases: &["duplicate syn", "old syn"],
-    summary: "SYNs of connections that are over come again and are answered by RSTs.",
+    summary: "Old SYNs come again, late, and are answered by RSTs.",
     text: &[
         "A SYN is a late duplicate when it carries the initial sequence number of a handshake between the same ends in the last two minutes. It \
          makes a half-open request, whose SYN-ACK the client answers by a RST.",
-        "It fires when five came to a port within a minute (`syns`). Clients that give up and begin again have other numbers.",
+        "It fires when five came to a port within a minute (syns). Clients that give up and begin again have other numbers.",
     ],
     trouble: &[
         "No connection comes to harm, but something on the way delays or repeats segments: a bridge with a loop, a tunnel that resends, a \
          mirror port. Data segments suffer from it, too.",
     ],
     look: &[
-        ("tcptrace trace --requests --lport PORT", "each request, and how it ended"),
+        ("tcptrace trace --requests --lport 443", "each request, and how it ended"),
         ("tcpdump 'tcp[tcpflags] == tcp-syn'", "sequence numbers of SYNs, to be compared at both ends"),
     ],
     sysctls: &["net.ipv4.tcp_timestamps"],
@@ -223,7 +223,7 @@ pub const PORT_SCAN: Page = Page {
     text: &[
         "Counted, by source address, are ports where nobody listens that a SYN, a FIN without ACK, or a segment without flags came to; and \
          ports that are open: half-open requests that their sender resets, connections that end without a byte from it.",
-        "It fires at fifteen ports within two minutes (`ports`), three of them closed (`closed`); where all are open, when after 30 s (`quiet`) \
+        "It fires at fifteen ports within two minutes (ports), three of them closed (closed); where all are open, when after 30 s (quiet) \
          none was tried a third time.",
         "It stays silent for clients of a service that is down, for a load balancer that asks the same ports again and again, and for segments \
          of connections that are not there any more.",
@@ -234,7 +234,7 @@ pub const PORT_SCAN: Page = Page {
         "If nobody of yours scans, keep the source out. Close what need not be open: let services listen on 127.0.0.1, or on the address that \
          they are for.",
     ],
-    look: &[("ss -ltnp", "what is open"), ("tcptrace trace --requests --raddr ADDRESS", "what it asks of open ports")],
+    look: &[("ss -ltnp", "what is open"), ("tcptrace trace --requests --raddr 10.0.0.2", "what it asks of open ports")],
     rfcs: &[rfc(9293, "3.10.7.1", "a segment to a port where nobody listens is answered by a RST")],
     see: &["half-open", "refused-connects"],
     ..Page::EMPTY

@@ -65,7 +65,7 @@ pub const HANDSHAKE: Page = Page {
 pub const HALF_OPEN: Page = Page {
     kind: Kind::Term,
     name: "half-open",
-    aliases: &["half open connection", "syn-flood", "syn flooding"],
+    aliases: &["half open connection", "syn flooding"],
     summary: "An incomplete handshake: the final ACK is awaited.",
     text: &[
         "Linux keeps it as a request of the listener, in state NEW_SYN_RECV, until the final ACK, a RST or the last \
@@ -256,7 +256,7 @@ pub const KEEPALIVE: Page = Page {
 pub const SHORT_CONNECTIONS: Page = Page {
     kind: Kind::Term,
     name: "short-connections",
-    aliases: &["short connection", "short", "churn", "ephemeral-ports"],
+    aliases: &["short connection", "short", "churn"],
     summary: "One connection for each request: a handshake every time.",
     text: &[
         "Each costs a round trip before the first byte (more with TLS), starts with a small congestion window, and \

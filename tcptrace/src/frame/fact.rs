@@ -26,6 +26,8 @@ pub mod kind {
     pub const STACK: u8 = 73;
     /// [`OpenedAt`](super::OpenedAt): behind the record that it belongs to, and mostly right behind it.
     pub const OPENED_AT: u8 = 74;
+    /// [`Closing`](super::Closing): before the [`INTERVAL`] in which it was read.
+    pub const CLOSING: u8 = 75;
 }
 
 /// The host and what is traced on it.
@@ -234,6 +236,60 @@ pub struct Netns {
     pub netns: u32,
     /// Name → value; those of [`COUNTERS`], as far as the kernel has them.
     pub counters: Vec<(String, u64)>,
+    /// Name → text as it stands; those of [`SETTINGS`] that the kernel has there. Empty: not read this time.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub settings: Vec<(String, String)>,
+    /// Name → how many there are now; those of [`GAUGES`]. Empty: not read this time.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gauges: Vec<(String, u64)>,
+}
+
+/// Settings of a network namespace, below `net.ipv4`. Some exist in the first namespace only.
+pub const SETTINGS: [&str; 10] = [
+    "ip_local_port_range",
+    "ip_local_reserved_ports",
+    "tcp_abort_on_overflow",
+    "tcp_fin_timeout",
+    "tcp_max_orphans",
+    "tcp_max_syn_backlog",
+    "tcp_max_tw_buckets",
+    "tcp_syncookies",
+    "tcp_synack_retries",
+    "tcp_tw_reuse",
+];
+
+/// The counts of sockets in `/proc/net/sockstat` and `sockstat6` that say something: TCP sockets that are hashed (of both families),
+/// those without a process (of the whole host), timewait sockets.
+pub const GAUGES: [&str; 3] = ["inuse", "orphan", "tw"];
+
+/// The sockets of a network namespace that wait for one of their ends to close, as the kernel had them at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Closing {
+    /// Inode number of the namespace.
+    pub netns: u32,
+    /// Sockets in CLOSE_WAIT that are not as they were when they were told of last; all of them once a minute.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub close_wait: Vec<CloseWait>,
+    /// Sockets in FIN_WAIT2 that no process has any more, by peer: those with the most of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fin_wait2: Vec<(std::net::IpAddr, u32)>,
+    /// All of these.
+    #[serde(default)]
+    pub orphans: u32,
+}
+
+/// A socket in CLOSE_WAIT.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct CloseWait {
+    /// Its cookie.
+    pub sock: u64,
+    /// Sequence numbers that were received and not read, the peer's FIN included: 0 means that its process has read the end of the stream.
+    pub unread: u32,
+    /// Bytes written and not acknowledged.
+    pub unsent: u32,
+    /// Bytes sent so far; 0 where the kernel does not say.
+    #[serde(default)]
+    pub sent: u64,
 }
 
 /// The counters that say something about listeners, and what was sent in all.

@@ -1,4 +1,4 @@
-//! The kernel's own counters of a network namespace: the text of `/proc/net/netstat` and `/proc/net/snmp` in, names and values out.
+//! The kernel's own counters, counts of sockets and settings of a network namespace: text of procfs in, names and values out.
 
 use std::{fs, io};
 
@@ -9,6 +9,40 @@ pub(super) fn read() -> io::Result<Vec<(String, u64)>> {
     let mut text = fs::read_to_string("/proc/thread-self/net/netstat")?;
     text += &fs::read_to_string("/proc/thread-self/net/snmp")?;
     Ok(parse(&text))
+}
+
+/// Those of [`fact::GAUGES`] of the same namespace.
+pub(super) fn gauges() -> io::Result<Vec<(String, u64)>> {
+    let mut text = fs::read_to_string("/proc/thread-self/net/sockstat")?;
+    // A kernel without IPv6 has none.
+    text += &fs::read_to_string("/proc/thread-self/net/sockstat6").unwrap_or_default();
+    Ok(parse_gauges(&text))
+}
+
+/// Those of [`fact::SETTINGS`] that exist there, as text without the newline; words are parted by one blank.
+pub(super) fn settings() -> Vec<(String, String)> {
+    let read = |name: &&str| {
+        let text = fs::read_to_string(format!("/proc/sys/net/ipv4/{name}")).ok()?;
+        Some(((*name).to_owned(), text.split_whitespace().collect::<Vec<_>>().join(" ")))
+    };
+    fact::SETTINGS.iter().filter_map(read).collect()
+}
+
+/// `TCP: inuse 3 orphan 0 tw 2 alloc 4 mem 1`; what stands in two lines is added.
+fn parse_gauges(text: &str) -> Vec<(String, u64)> {
+    let mut found = [None; fact::GAUGES.len()];
+    for line in text.lines() {
+        let mut words = line.split_whitespace();
+        if !matches!(words.next(), Some("TCP:" | "TCP6:")) {
+            continue;
+        }
+        while let (Some(name), Some(value)) = (words.next(), words.next()) {
+            if let (Some(i), Ok(n)) = (fact::GAUGES.iter().position(|g| *g == name), value.parse::<u64>()) {
+                found[i] = Some(found[i].unwrap_or(0) + n);
+            }
+        }
+    }
+    fact::GAUGES.iter().zip(found).filter_map(|(name, value)| Some(((*name).to_owned(), value?))).collect()
 }
 
 /// Lines come in pairs: `TcpExt: NAME NAME …`, then `TcpExt: VALUE VALUE …`.
@@ -60,6 +94,23 @@ mod tests {
         assert_eq!(parse("TcpExt: ListenDrops\n"), []);
         assert_eq!(parse("TcpExt: ListenDrops\nTcp: 5\n"), []);
         assert_eq!(parse(""), []);
+    }
+
+    #[test]
+    fn sockets_of_both_families_are_added() {
+        let text = "sockets: used 9\nTCP: inuse 3 orphan 1 tw 2 alloc 4 mem 1\nUDP: inuse 7 mem 0\nTCP6: inuse 4\nFRAG: inuse 1\n";
+        assert_eq!(parse_gauges(text), named(&[("inuse", 7), ("orphan", 1), ("tw", 2)]));
+        assert_eq!(parse_gauges("TCP: inuse\n"), []);
+    }
+
+    #[test]
+    fn this_kernel_has_gauges_and_settings() {
+        let names: Vec<_> = gauges().expect("procfs").into_iter().map(|(name, _)| name).collect();
+        assert_eq!(names, fact::GAUGES);
+        let settings = settings();
+        let range = settings.iter().find(|(name, _)| name == "ip_local_port_range").expect("every kernel has it");
+        assert_eq!(range.1.split(' ').filter_map(|word| word.parse::<u16>().ok()).count(), 2, "{range:?}");
+        assert!(settings.iter().any(|(name, _)| name == "tcp_max_tw_buckets"), "{settings:?}");
     }
 
     #[test]

@@ -77,6 +77,8 @@ pub struct Settings {
     pub probes: bool,
     /// How often listeners and the kernel's counters are read, where anything is known about queues.
     pub interval: Duration,
+    /// Read sockets that wait for one of their ends to close, too, where anything is known about queues.
+    pub closing: bool,
     /// Records of single half-open requests that may pass, a second; what is held back is counted. 0: none, those of completed
     /// handshakes included.
     pub request_rate: u64,
@@ -103,6 +105,7 @@ impl Default for Settings {
             queues: Queues::default(),
             probes: false,
             interval: Duration::from_secs(1),
+            closing: false,
             request_rate: 20_000,
             stack_rate: 0,
             patience: PATIENCE,

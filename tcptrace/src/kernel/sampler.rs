@@ -1,5 +1,5 @@
-//! Listeners at the end of an interval: the kernel's iterator, our totals, and the kernel's counters of every namespace that has
-//! listeners in, frames out. Runs on a thread of its own, which it moves between network namespaces.
+//! Listeners at the end of an interval: the kernel's iterator, our totals, the kernel's counters and settings of every namespace that has
+//! listeners, and where they are asked for sockets that wait for one of their ends to close in, frames out. Runs on a thread of its own, which it moves between network namespaces.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -19,7 +19,9 @@ use tcptrace_common::{
 use zerocopy::{FromBytes as _, IntoBytes as _};
 
 use super::{
-    Error, bpf, counters,
+    Error, bpf,
+    closing::Closing,
+    counters,
     listeners::{Listeners, Totals},
     load::Settings,
     monotonic,
@@ -32,6 +34,10 @@ use crate::frame::{Frames, fact};
 /// How often all namespaces are searched for listeners, nanoseconds. It is the first time that matters: what listens later is marked by
 /// the program that sees it, unless its run was missed.
 const SCAN: u64 = 60_000_000_000;
+/// How often settings are read, nanoseconds: nobody changes them often.
+const SETTINGS: u64 = 5_000_000_000;
+/// How often settings that did not change are told again: a recording may begin in the middle.
+const AGAIN: u64 = 60_000_000_000;
 /// A half-open request of a listener that is gone counts when its timer ends it: within 63 s, by default.
 const LINGER: u64 = 70_000_000_000;
 
@@ -56,14 +62,22 @@ pub struct Sampler {
     /// End of the last interval; 0: none yet.
     last: u64,
     fates: HashMap<u64, Fate>,
+    /// Settings as they were told of last, and when.
+    told_settings: HashMap<u32, (u64, Vec<(String, String)>)>,
+    /// When they are read next.
+    next_settings: u64,
+    /// Sockets are counted, too.
+    gauges: bool,
+    /// Sockets that wait for one of their ends to close; None: nobody asks.
+    closing: Option<Closing>,
 }
 
 /// What a [`Sampler`] can be told.
 pub enum Ask {
     /// End the interval.
     Sample,
-    /// A process began to listen in a namespace.
-    Listens {
+    /// A process has a socket in a namespace.
+    Lives {
         /// Inode number of the namespace.
         netns: u32,
         /// The process.
@@ -108,6 +122,7 @@ struct Rows {
     /// Cookie → namespace, half-open requests.
     listeners: HashMap<u64, (u32, u32)>,
     counters: Vec<fact::Netns>,
+    closing: Vec<fact::Closing>,
 }
 
 impl Sampler {
@@ -133,6 +148,10 @@ impl Sampler {
             next_scan: 0,
             last: 0,
             fates: HashMap::new(),
+            told_settings: HashMap::new(),
+            next_settings: 0,
+            gauges: settings.closing,
+            closing: settings.closing.then(Closing::default),
         })
     }
 
@@ -141,7 +160,7 @@ impl Sampler {
     pub fn run(mut self, asked: &mpsc::Receiver<Ask>, answer: &mpsc::Sender<Frames>) {
         for ask in asked {
             match ask {
-                Ask::Listens { netns, pid } => {
+                Ask::Lives { netns, pid } => {
                     if self.wanted.is_empty() || self.wanted.contains(&netns) {
                         self.paths.insert(netns, format!("/proc/{pid}/ns/net").into());
                     }
@@ -170,7 +189,7 @@ impl Sampler {
             self.listeners.begin(ended.wrapping_add(1))?;
         }
         let before = self.listeners.read(ended)?;
-        let rows = self.rows(monotonic())?;
+        let mut rows = self.rows(monotonic())?;
         if !first {
             self.listeners.begin(ended.wrapping_add(1))?;
         }
@@ -184,6 +203,10 @@ impl Sampler {
         };
         self.last = now;
         self.bury(&after, &rows, now);
+        // The trace waits for the first reading: it is to be short.
+        if !first {
+            self.look_at_closing(now, &mut rows);
+        }
         let mut frames = rows.frames;
         for (cookie, (totals, window)) in after {
             let head = Head { ts: now, sock: cookie, kind: kind::LISTENER_STATS, ..Head::default() };
@@ -191,6 +214,9 @@ impl Sampler {
         }
         for netns in &rows.counters {
             frames.push_fact(fact::kind::NETNS, now, netns);
+        }
+        for closing in &rows.closing {
+            frames.push_fact(fact::kind::CLOSING, now, closing);
         }
         frames.push_fact(fact::kind::INTERVAL, now, &interval);
         Ok(frames)
@@ -201,6 +227,7 @@ impl Sampler {
         if now >= self.next_scan {
             self.next_scan = now + SCAN;
             self.paths = snapshot::namespaces(&self.wanted);
+            self.told_settings.retain(|netns, _| self.paths.contains_key(netns));
             for inum in self.paths.keys().copied().collect::<Vec<_>>() {
                 // One that vanished has no listeners; one that a process hides is found by what happens in it.
                 let _ = self.enter(inum).and_then(|()| read(&self.mark));
@@ -221,11 +248,60 @@ impl Sampler {
         let told = self.fates.values().filter_map(|fate| fate.row);
         let inhabited: BTreeSet<u32> = rows.listeners.values().copied().chain(told).map(|(netns, _)| netns).collect();
         for netns in inhabited {
-            if let Ok(counters) = self.enter(netns).and_then(|()| counters::read()) {
-                rows.counters.push(fact::Netns { netns, counters });
+            if let Ok(read) = self.enter(netns).and_then(|()| self.namespace(netns, now)) {
+                rows.counters.push(read);
             }
         }
+        if now >= self.next_settings {
+            self.next_settings = now + SETTINGS;
+        }
         Ok(rows)
+    }
+
+    /// Counters, and what else is due, of the namespace that this thread is in.
+    fn namespace(&mut self, netns: u32, now: u64) -> io::Result<fact::Netns> {
+        let counters = counters::read()?;
+        let gauges = if self.gauges { counters::gauges()? } else { Vec::new() };
+        let mut settings = Vec::new();
+        let told = self.told_settings.get(&netns);
+        if now >= self.next_settings || told.is_none() {
+            settings = counters::settings();
+            if told.is_some_and(|(ts, told)| *told == settings && now < ts.saturating_add(AGAIN)) {
+                settings.clear();
+            } else {
+                self.told_settings.insert(netns, (now, settings.clone()));
+            }
+        }
+        Ok(fact::Netns { netns, counters, settings, gauges })
+    }
+
+    /// Sockets that wait for one of their ends to close, of every namespace that has sockets, and the counters of those that were not read
+    /// yet. What this finds out has no part in the totals of listeners.
+    fn look_at_closing(&mut self, now: u64, rows: &mut Rows) {
+        let Some(mut closing) = self.closing.take_if(|closing| closing.is_due(now)) else { return };
+        closing.begin(now);
+        let read: BTreeSet<u32> = rows.counters.iter().map(|fact| fact.netns).collect();
+        for netns in self.paths.keys().copied().collect::<Vec<_>>() {
+            // One that vanished has no sockets.
+            if self.enter(netns).is_err() {
+                continue;
+            }
+            if !read.contains(&netns) {
+                match self.namespace(netns, now) {
+                    Ok(fact) if !self.wanted.is_empty() || has_sockets(&fact) => {
+                        rows.counters.push(fact);
+                    }
+                    // Nothing to tell of, not even its settings.
+                    _ => {
+                        self.told_settings.remove(&netns);
+                        continue;
+                    }
+                }
+            }
+            rows.closing.extend(closing.read(netns).ok().flatten());
+        }
+        closing.end(now, monotonic());
+        self.closing = Some(closing);
     }
 
     /// Move this thread into a namespace.
@@ -258,6 +334,11 @@ impl Sampler {
             !(fate.is_over(now) && self.listeners.delete(cookie).is_ok()) && totals.contains_key(&cookie)
         });
     }
+}
+
+/// Is a TCP socket in it, or was one a moment ago?
+fn has_sockets(fact: &fact::Netns) -> bool {
+    fact.gauges.iter().any(|(name, n)| name != "orphan" && *n > 0)
 }
 
 /// Run the iterator. Its program stops it with EAGAIN behind the last listener: what follows are all connections of the host.

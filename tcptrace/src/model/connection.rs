@@ -7,7 +7,7 @@ use tcptrace_common::record::{Counters, Handshake, Tuple};
 use super::{Process, Stack, State};
 
 /// Which side of the handshake this end was on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[expect(missing_docs, reason = "the names say it")]
 pub enum Role {
     Client,

@@ -32,8 +32,8 @@ pub use payload::{Payload, Shape};
 pub use probe::Probe;
 pub use process::{Process, comm_str};
 pub use queue::{
-    DROPPED, Depth, Detail, Dropped, Left, LimitedBy, Listening, NetnsCounters, Outcome, Remnant, Request, Residual,
-    Waits,
+    DROPPED, Depth, Detail, Dropped, Left, LimitedBy, Listening, NetnsCounters, Orphans, Outcome, Remnant, Request,
+    Residual, Unread, Waits,
 };
 pub use said::{Piece, Said, count};
 pub use state::State;
@@ -65,6 +65,10 @@ pub trait Observer {
     fn time_wait(&mut self, r: &Remnant) {}
     /// The kernel's counters of a network namespace over the interval that ends, before its listeners.
     fn netns(&mut self, n: &NetnsCounters) {}
+    /// What a connection in CLOSE_WAIT holds, where it was asked for: when it is read first, when that changes, and from time to time.
+    fn unread(&mut self, c: &Connection, u: &Unread) {}
+    /// Sockets in FIN_WAIT2 without a process, where they were asked for, every few seconds.
+    fn orphans(&mut self, o: &Orphans) {}
     /// Both queues of a listener over the interval that ends; `c` is the listener.
     fn listener(&mut self, c: &Connection, l: &Listening) {}
     /// All of the interval that ends has been told; it was `interval_us` long.

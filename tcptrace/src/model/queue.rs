@@ -1,6 +1,6 @@
 //! Listeners' queues: what became of a SYN, both queues over an interval, the kernel's own counters.
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use tcptrace_common::{queue::drop, record::Tuple};
 
@@ -317,8 +317,41 @@ pub struct NetnsCounters {
     pub netns: u32,
     /// Listeners in it.
     pub listeners: u32,
-    /// Growth by name; empty in the first interval, of which the begin is not known.
+    /// Growth by name since its last reading, `interval_us` before; empty in the first one, of which the begin is not known.
     pub counters: Vec<(String, u64)>,
+    /// Settings by name, below `net.ipv4`; empty: not read this time.
+    pub settings: Vec<(String, String)>,
+    /// How many sockets there are now, by name as in `/proc/net/sockstat`: `inuse`, `orphan` (of the whole host), `tw`; empty: not read
+    /// this time.
+    pub gauges: Vec<(String, u64)>,
+}
+
+/// What a socket in CLOSE_WAIT holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unread {
+    /// CLOCK_MONOTONIC nanoseconds.
+    pub ts: u64,
+    /// Bytes received and not read.
+    pub unread: u32,
+    /// Its process has read the end of the stream, behind all bytes.
+    pub at_end: bool,
+    /// Bytes written and not acknowledged.
+    pub unsent: u32,
+    /// Bytes sent so far.
+    pub sent: u64,
+}
+
+/// Sockets of a network namespace in FIN_WAIT2 that no process has: their peers do not close.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Orphans {
+    /// CLOCK_MONOTONIC nanoseconds.
+    pub ts: u64,
+    /// Inode number of the namespace.
+    pub netns: u32,
+    /// By peer: those with the most of them.
+    pub peers: Vec<(IpAddr, u32)>,
+    /// All of them.
+    pub total: u32,
 }
 
 /// A counter of the kernel and the same from the records.

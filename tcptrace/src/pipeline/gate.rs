@@ -10,8 +10,8 @@ use crate::{
     filter::{Filter, Verdict},
     group::Groups,
     model::{
-        Connection, Final, Found, Listening, Mark, Mini, NetnsCounters, Observer, Probe, Remnant, Request, Role, Stack,
-        State, Transition,
+        Connection, Final, Found, Listening, Mark, Mini, NetnsCounters, Observer, Orphans, Probe, Remnant, Request,
+        Role, Stack, State, Transition, Unread,
     },
     sink::Sink,
 };
@@ -495,6 +495,22 @@ impl<S: Sink> Observer for Gate<S> {
         }
         if self.records.have_queues() && wanted && !self.is_done() {
             self.sink.netns(n);
+        }
+    }
+
+    fn unread(&mut self, c: &Connection, u: &Unread) {
+        if let Some(detect) = &mut self.detect
+            && wanted(&self.filters, |f| f.connection(c))
+        {
+            detect.unread(c, u);
+        }
+    }
+
+    fn orphans(&mut self, o: &Orphans) {
+        if let Some(detect) = &mut self.detect
+            && self.filters.iter().all(|f| f.netns.is_empty() || f.netns.contains(&o.netns))
+        {
+            detect.orphans(o);
         }
     }
 

@@ -1,8 +1,8 @@
 //! Intervals: listeners and the kernel's counters, read on a thread of their own, put into the stream as they come.
 
-use std::{sync::mpsc, time::Duration};
+use std::{collections::HashSet, sync::mpsc, time::Duration};
 
-use tcptrace_common::{queue::Listen, record::kind};
+use tcptrace_common::record::{Open, kind};
 use zerocopy::FromBytes as _;
 
 use crate::{
@@ -15,6 +15,8 @@ use crate::{
 
 /// How long the last reading may take.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Namespaces that are remembered.
+const NAMESPACES: usize = 4096;
 
 /// See the module.
 pub(super) struct Intervals {
@@ -27,6 +29,8 @@ pub(super) struct Intervals {
     interval: u64,
     /// Asked, and not answered yet.
     waiting: bool,
+    /// Namespaces that somebody opened a connection in.
+    namespaces: HashSet<u32>,
 }
 
 impl Intervals {
@@ -43,7 +47,8 @@ impl Intervals {
             .name("sampler".to_owned())
             .spawn(move || sampler.run(&asked, &answered))
             .map_err(|e| Error::load("starting the sampler", e))?;
-        let mut intervals = Self { ask, answer, first: None, next: 0, interval, waiting: false };
+        let mut intervals =
+            Self { ask, answer, first: None, next: 0, interval, waiting: false, namespaces: HashSet::new() };
         intervals.ask();
         intervals.first = intervals.answer.recv_timeout(PATIENCE).ok();
         Ok(intervals)
@@ -55,12 +60,21 @@ impl Intervals {
         let _ = self.ask.send(Ask::Sample);
     }
 
-    /// Look for new listeners in the frames from `start` on: their namespaces may have had none.
-    pub fn watch(&self, frames: &Frames, start: usize) {
-        for record in frames.iter_from(start).filter(|record| record.get(16) == Some(&kind::LISTEN)) {
-            if let Ok((listen, _)) = Listen::read_from_prefix(record) {
-                let Listen { open, .. } = listen;
-                let _ = self.ask.send(Ask::Listens { netns: open.tuple.netns, pid: open.owner.pid });
+    /// Look for new listeners and connections in the frames from `start` on: their namespaces may have had none.
+    pub fn watch(&mut self, frames: &Frames, start: usize) {
+        for record in frames.iter_from(start) {
+            let listens = match record.get(16) {
+                Some(&kind::LISTEN) => true,
+                Some(&kind::OPEN) => false,
+                _ => continue,
+            };
+            // A LISTEN begins like an OPEN.
+            let Ok((Open { tuple, owner, .. }, _)) = Open::read_from_prefix(record) else { continue };
+            if self.namespaces.len() >= NAMESPACES {
+                self.namespaces.clear();
+            }
+            if self.namespaces.insert(tuple.netns) || listens {
+                let _ = self.ask.send(Ask::Lives { netns: tuple.netns, pid: owner.pid });
             }
         }
     }

@@ -10,6 +10,7 @@
 //! | `moves` | transitions, in order and late |
 //! | `marks` | what happens to a connection without changing its state |
 //! | `ending` | how it ended, who closed |
+//! | `closing` | sockets that wait for one of their ends to close |
 //! | `pending` | ends that are decided by what follows CLOSE |
 //! | `half_open` | what is known before there is a cookie |
 //! | `owners` | processes and listeners |
@@ -29,6 +30,7 @@
 //! | `table` | the memory |
 
 mod arcs;
+mod closing;
 mod ending;
 mod followed;
 mod half_open;
@@ -200,7 +202,8 @@ impl Tracker {
             Event::Probe(r) => out.probe(&probe(r)),
             Event::Listener(r) => self.listener_sample(r),
             Event::ListenerStats(r) => self.queues.stats(r),
-            Event::Netns(_, fact) => self.queues.netns(fact),
+            Event::Netns(ts, fact) => self.queues.netns(*ts, fact),
+            Event::Closing(ts, fact) => self.closing(*ts, fact, out),
             Event::Interval(ts, fact) => self.interval(*ts, fact, out),
             Event::Stack(stack) => self.stacks.add(stack),
             Event::OpenedAt(ts, fact) => self.opened_at(*ts, fact, out),
@@ -326,6 +329,7 @@ fn time(event: &Event<'_>) -> u64 {
         Event::RequestEvent(r) => r.head.ts,
         Event::Listen(r) => r.open.head.ts,
         Event::Netns(ts, _)
+        | Event::Closing(ts, _)
         | Event::Interval(ts, _)
         | Event::OpenedAt(ts, _)
         | Event::Snapshot(ts, _)

@@ -1,8 +1,7 @@
 //! `watch --json --record` beside a scenario, and what it found.
 
 use std::{
-    fs, io,
-    os::unix::process::CommandExt as _,
+    fs,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -10,11 +9,14 @@ use std::{
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::support::{
-    netns::Netns,
-    run::{nothing_lost, parse},
-    slowness,
-    tracer::{Live, netns_list, tcptrace},
+use crate::{
+    recorded::without_this_host,
+    support::{
+        netns::Netns,
+        run::{nothing_lost, parse},
+        slowness,
+        tracer::{Live, netns_list, tcptrace},
+    },
 };
 
 /// A recording in the repository is not longer.
@@ -36,8 +38,6 @@ impl Watching {
         let mut command = tcptrace();
         command.args(["watch", "--json", "--netns", &netns_list(namespaces), "--record"]);
         command.arg(recording(&dir)).arg("--config").arg(&file);
-        // SAFETY: both are system calls, and the name is static.
-        unsafe { command.pre_exec(nameless) };
         Self { live: Live::start(&mut command, &[]), dir, config: config.to_owned() }
     }
 
@@ -74,15 +74,6 @@ impl Watching {
     }
 }
 
-/// A recording names its host: every host is called the same here.
-fn nameless() -> io::Result<()> {
-    const NAME: &[u8] = b"host";
-    // SAFETY: the name is as long as told.
-    let failed =
-        unsafe { libc::unshare(libc::CLONE_NEWUTS) != 0 || libc::sethostname(NAME.as_ptr().cast(), NAME.len()) != 0 };
-    if failed { Err(io::Error::last_os_error()) } else { Ok(()) }
-}
-
 fn recording(dir: &TempDir) -> PathBuf {
     dir.path().join("watch.rec")
 }
@@ -100,6 +91,7 @@ impl Stopped {
             return;
         }
         let from = recording(&self.dir);
+        without_this_host(&from);
         let bytes = fs::metadata(&from).expect("a recording").len();
         assert!(bytes <= KEPT_BYTES, "{name}: {bytes} bytes are too many for the repository");
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/findings/recordings");

@@ -4,6 +4,8 @@
 //! closes the rows of a snapshot after a loss. Records of a socket (`sock=`) are
 //! numbered in sequence unless `seq=` says otherwise or SEQ_ABSENT is set. `REQUEST_EVENT` has `outcome=` (its name), `LISTENER_STATS`
 //! the names of totals (`PROBE` has `tcp=syn,fin,…`, `waits=BUCKET:N,…`, `sources=N` for so many registers at 1), `NETNS` those of counters, `START` `NAME=HOOK`.
+//! the names of totals (`waits=BUCKET:N,…`, `sources=N` for so many registers at 1), `NETNS` those of counters, settings (`-` for a blank)
+//! and gauges, `CLOSING` `close_wait=SOCK/UNREAD/UNSENT/SENT,…` and `fin_wait2=PEER/N,…`, `START` `NAME=HOOK`.
 
 use std::{collections::HashMap, net::SocketAddr};
 
@@ -40,11 +42,38 @@ pub fn push(frames: &mut Frames, numbers: &mut Numbers, line: &str) {
             return frames.push_fact(fact::kind::START, line.ts, &body);
         }
         "NETNS" => {
-            let count =
-                |(name, n): (&str, &str)| (name != "netns").then(|| (name.to_owned(), n.parse().expect("a number")));
-            let body =
-                fact::Netns { netns: line.number("netns") as u32, counters: line.words().filter_map(count).collect() };
+            let mut body = fact::Netns { netns: line.number("netns") as u32, ..fact::Netns::default() };
+            for (name, value) in line.words().filter(|(name, _)| *name != "netns") {
+                let count = || value.parse().expect("a number");
+                if fact::SETTINGS.contains(&name) {
+                    body.settings.push((name.to_owned(), value.replace('-', " ")));
+                } else if fact::GAUGES.contains(&name) {
+                    body.gauges.push((name.to_owned(), count()));
+                } else {
+                    body.counters.push((name.to_owned(), count()));
+                }
+            }
             return frames.push_fact(fact::kind::NETNS, line.ts, &body);
+        }
+        "CLOSING" => {
+            let parts =
+                |key: &str| line.pairs.get(key).copied().unwrap_or_default().split(',').filter(|part| !part.is_empty());
+            let row = |text: &str| {
+                let mut numbers = text.split('/').map(|n| n.parse::<u64>().expect("SOCK/UNREAD/UNSENT/SENT"));
+                let mut next = || numbers.next().unwrap_or(0);
+                fact::CloseWait { sock: next(), unread: next() as u32, unsent: next() as u32, sent: next() }
+            };
+            let peer = |text: &str| {
+                let (addr, n) = text.split_once('/').expect("ADDRESS/N");
+                (addr.parse().expect("an address"), n.parse().expect("a number"))
+            };
+            let body = fact::Closing {
+                netns: line.number("netns") as u32,
+                close_wait: parts("close_wait").map(row).collect(),
+                fin_wait2: parts("fin_wait2").map(peer).collect(),
+                orphans: line.number("orphans") as u32,
+            };
+            return frames.push_fact(fact::kind::CLOSING, line.ts, &body);
         }
         "INTERVAL" => {
             let body = fact::Interval {

@@ -49,7 +49,7 @@ const NAMED: usize = 5;
 fn check(seen: &Seen, limits: &Limits<'_>, out: &mut Verdicts) {
     let since = seen.now.saturating_sub(KEPT_NS);
     // Listeners of a SO_REUSEPORT group share their clients: one tells of them.
-    let mut told = std::collections::HashSet::new();
+    let mut told = std::collections::BTreeSet::new();
     for listener in seen.listeners.iter() {
         // It drops final ACKs on purpose, and sends SYN-ACKs again until data comes.
         if listener.defer_accept.is_some() || !told.insert(listener.group.map_or(listener.subject.id, Some)) {

@@ -1,6 +1,6 @@
 //! keepalive-deaths: connections die one after the other because the peer does not answer any more.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use crate::{
     detect::{
@@ -81,7 +81,7 @@ fn case(party: &Party, deaths: &[Death], asked: bool) -> Case {
     let of = |end: End| deaths.iter().filter(|death| death.end == end).count() as u64;
     let [idle, busy, user] = [End::KeepaliveTimeout, End::RetransmitTimeout, End::UserTimeout].map(of);
     let n = deaths.len() as u64;
-    let mut peers = HashMap::new();
+    let mut peers = BTreeMap::new();
     deaths.iter().for_each(|death| *peers.entry(death.raddr).or_insert(0u64) += 1);
     let top = peers.iter().max_by_key(|&(addr, n)| (*n, std::cmp::Reverse(*addr))).map(|(addr, n)| (*addr, *n));
     let mut said = count(n, "connection", "connections");

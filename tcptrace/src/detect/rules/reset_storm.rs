@@ -1,6 +1,6 @@
 //! reset-storm: connections are cut off by RSTs, one after the other: which end does it, and at which service or peer.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use crate::{
     detect::{
@@ -144,7 +144,7 @@ fn case(seen: &Seen, party: &Party, asked: bool, sum: &Tally, share: f64) -> Cas
 
 /// How many peers there are, and which has the most of them.
 fn peers(latest: &[&Reset]) -> (usize, Option<(std::net::IpAddr, usize)>) {
-    let mut by_peer = HashMap::new();
+    let mut by_peer = BTreeMap::new();
     for reset in latest {
         *by_peer.entry(reset.raddr).or_insert(0) += 1;
     }

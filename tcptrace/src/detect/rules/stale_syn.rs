@@ -1,6 +1,6 @@
 //! stale-syn: SYNs of connections that are over come again and are answered by RSTs.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     detect::{
@@ -49,7 +49,7 @@ fn check(seen: &Seen, limits: &Limits<'_>, out: &mut Verdicts) {
 
 fn case(port: u16, syns: &[&Stale]) -> Option<Case> {
     let first = *syns.first()?;
-    let sources: HashSet<_> = syns.iter().map(|stale| stale.raddr).collect();
+    let sources: BTreeSet<_> = syns.iter().map(|stale| stale.raddr).collect();
     let latest = syns.iter().map(|stale| stale.late_ns).max()?;
     let n = syns.len() as u64;
     let from = match sources.len() {

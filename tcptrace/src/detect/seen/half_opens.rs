@@ -1,7 +1,7 @@
 //! Who sends SYNs and does not answer the SYN-ACK, by address: in bounded memory, which a flood fills in vain.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeMap, VecDeque},
     net::IpAddr,
 };
 
@@ -47,10 +47,10 @@ pub struct Source {
 /// See the module.
 #[derive(Debug, Default)]
 pub struct HalfOpens {
-    open: HashMap<Tuple, Open>,
+    open: BTreeMap<Tuple, Open>,
     /// Those that may be counted, oldest first.
     young: VecDeque<(u64, Tuple)>,
-    sources: HashMap<(u32, u16, [u8; 16], [u8; 16]), Source>,
+    sources: BTreeMap<(u32, u16, [u8; 16], [u8; 16]), Source>,
     /// When there was last no room.
     full: Option<u64>,
     swept: u64,

@@ -1,7 +1,7 @@
 //! Handshakes of late: a SYN that comes again after its connection is over is known by the initial sequence number that it carries.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeMap, VecDeque},
     net::IpAddr,
     sync::Arc,
 };
@@ -63,7 +63,7 @@ impl Stale {
 /// See the module.
 #[derive(Debug, Default)]
 pub struct Handshakes {
-    of: HashMap<Tuple, Handshake>,
+    of: BTreeMap<Tuple, Handshake>,
     /// The latest that came too late.
     pub stale: VecDeque<Stale>,
 }

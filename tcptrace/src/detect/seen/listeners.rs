@@ -1,6 +1,6 @@
 //! Both queues of each listener over the last intervals, and its SYN rate of old.
 
-use std::{collections::HashMap, ops::AddAssign};
+use std::{collections::BTreeMap, ops::AddAssign};
 
 use super::{
     bursts::Bursts,
@@ -242,9 +242,9 @@ impl Listener {
 /// See the module.
 #[derive(Debug, Default)]
 pub struct Listeners {
-    of: HashMap<u64, Listener>,
+    of: BTreeMap<u64, Listener>,
     /// By network namespace: the kernel's counters over the latest interval.
-    counters: HashMap<u32, NetnsCounters>,
+    counters: BTreeMap<u32, NetnsCounters>,
 }
 
 impl Listeners {

@@ -12,13 +12,19 @@
 //! | `retransmits` | segments that were sent again, by peer |
 //! | `handshakes` | initial sequence numbers of late, and SYNs that bring one again |
 //! | `scans` | who tries which ports |
+//! | `close_wait` | connections in CLOSE_WAIT |
+//! | `namespaces` | settings, counters and counts of sockets of network namespaces; who closes first |
+//! | `ports` | local ports of connections that this host opens |
 
 pub mod bursts;
+pub mod close_wait;
 pub mod flow;
 pub mod half_opens;
 pub mod handshakes;
 pub mod listeners;
+pub mod namespaces;
 pub mod peers;
+pub mod ports;
 pub mod retransmits;
 pub mod scans;
 pub mod turned_away;
@@ -27,13 +33,17 @@ pub mod window;
 use crate::{
     frame::fact,
     model::{
-        Connection, Final, Found, Listening, Mark, Mini, NetnsCounters, Observer, Probe, Remnant, Request, Transition,
+        Connection, Final, Found, Listening, Mark, Mini, NetnsCounters, Observer, Orphans, Probe, Remnant, Request,
+        Transition, Unread,
     },
 };
+use close_wait::CloseWaits;
 use half_opens::HalfOpens;
 use handshakes::Handshakes;
 use listeners::Listeners;
+use namespaces::Namespaces;
 use peers::Peers;
+use ports::Ports;
 use retransmits::Retransmits;
 use scans::Scans;
 use turned_away::TurnedAway;
@@ -59,6 +69,12 @@ pub struct Seen {
     pub handshakes: Handshakes,
     /// Who tries ports.
     pub scans: Scans,
+    /// Connections in CLOSE_WAIT.
+    pub close_waits: CloseWaits,
+    /// Network namespaces.
+    pub namespaces: Namespaces,
+    /// Local ports of connections that this host opens.
+    pub ports: Ports,
 }
 
 impl Seen {
@@ -81,14 +97,18 @@ impl Seen {
         self.retransmits.advance(self.now);
         self.handshakes.advance(self.now);
         self.scans.advance(self.now);
+        self.close_waits.advance(self.now);
+        self.namespaces.advance(self.now);
+        self.ports.advance(self.now);
     }
 }
 
-#[expect(unused_variables, reason = "what no rule looks at yet")]
 impl Observer for Seen {
     fn transition(&mut self, c: &Connection, t: &Transition) {
         self.peers.transition(c, t);
         self.handshakes.transition(c, t);
+        self.close_waits.transition(c, t);
+        self.ports.transition(c, t);
     }
 
     fn mark(&mut self, c: &Connection, m: &Mark) {
@@ -96,16 +116,24 @@ impl Observer for Seen {
         self.retransmits.mark(c, m);
     }
 
-    fn owner(&mut self, c: &Connection) {}
+    fn owner(&mut self, c: &Connection) {
+        self.close_waits.owner(c, self.now);
+    }
 
     fn connection(&mut self, c: &Connection, f: &Final) {
         self.peers.connection(c, f);
         self.retransmits.over(c);
         self.handshakes.connection(c, f.ts);
         self.scans.connection(c, f);
+        self.close_waits.connection(c, f);
+        self.namespaces.connection(c, f);
+        self.ports.connection(c, f);
     }
 
-    fn socket(&mut self, c: &Connection, f: &Found) {}
+    fn socket(&mut self, c: &Connection, f: &Found) {
+        self.close_waits.socket(c, f);
+        self.ports.socket(c, f);
+    }
 
     fn mini_socket(&mut self, m: &Mini) {
         self.half_opens.mini_socket(m);
@@ -123,11 +151,22 @@ impl Observer for Seen {
         self.scans.probe(p);
     }
 
-    fn time_wait(&mut self, r: &Remnant) {}
+    fn time_wait(&mut self, r: &Remnant) {
+        self.ports.time_wait(r);
+    }
 
     fn netns(&mut self, n: &NetnsCounters) {
         self.listeners.netns(n);
         self.retransmits.netns(n);
+        self.namespaces.counters(n);
+    }
+
+    fn unread(&mut self, c: &Connection, u: &Unread) {
+        self.close_waits.unread(c, u);
+    }
+
+    fn orphans(&mut self, o: &Orphans) {
+        self.namespaces.orphans(o);
     }
 
     fn listener(&mut self, c: &Connection, l: &Listening) {

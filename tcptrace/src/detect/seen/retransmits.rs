@@ -1,6 +1,6 @@
 //! Segments that were sent again, by peer and connection, and what the kernel sent in all.
 
-use std::{collections::HashMap, net::IpAddr, ops::AddAssign};
+use std::{collections::BTreeMap, net::IpAddr, ops::AddAssign};
 
 use super::window::Window;
 use crate::model::{Connection, Mark, Marked, NetnsCounters, State, address};
@@ -65,9 +65,9 @@ struct Flow {
 /// See the module.
 #[derive(Debug, Default)]
 pub struct Retransmits {
-    hosts: HashMap<Host, Window<Again>>,
-    flows: HashMap<u64, Flow>,
-    namespaces: HashMap<u32, Window<Sent>>,
+    hosts: BTreeMap<Host, Window<Again>>,
+    flows: BTreeMap<u64, Flow>,
+    namespaces: BTreeMap<u32, Window<Sent>>,
 }
 
 impl Retransmits {

@@ -1,9 +1,6 @@
 //! Who tries which ports: segments to closed ports, half-open requests that their sender resets, connections without a word.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    net::IpAddr,
-};
+use std::{collections::BTreeMap, net::IpAddr};
 
 use tcptrace_common::record::Tuple;
 
@@ -45,7 +42,7 @@ pub struct Source {
     /// last.
     held_back: Option<(u64, u64)>,
     /// This half's and the last one's.
-    ports: [HashMap<u16, Tried>; 2],
+    ports: [BTreeMap<u16, Tried>; 2],
     turned: u64,
 }
 
@@ -95,7 +92,7 @@ impl Source {
 /// See the module.
 #[derive(Debug, Default)]
 pub struct Scans {
-    of: HashMap<(u32, IpAddr), Source>,
+    of: BTreeMap<(u32, IpAddr), Source>,
 }
 
 impl Scans {
@@ -136,7 +133,7 @@ impl Scans {
         let key = (t.netns, address(t.family, &t.raddr));
         if self.of.len() >= SOURCES && !self.of.contains_key(&key) {
             // Who tried one port, longest ago, is not whom anybody looks for.
-            let idle = |source: &Source| (source.ports.iter().map(HashMap::len).sum::<usize>() > 1, source.last);
+            let idle = |source: &Source| (source.ports.iter().map(BTreeMap::len).sum::<usize>() > 1, source.last);
             let worst = self.of.iter().min_by_key(|(_, source)| idle(source)).map(|(key, _)| *key)?;
             self.of.remove(&worst);
         }
@@ -148,7 +145,7 @@ impl Scans {
             last: now,
             kinds: BTreeMap::new(),
             held_back: None,
-            ports: [HashMap::new(), HashMap::new()],
+            ports: [BTreeMap::new(), BTreeMap::new()],
             turned: now,
         });
         source.turn(now);

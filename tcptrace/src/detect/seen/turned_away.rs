@@ -1,6 +1,6 @@
 //! Who met a full accept queue: clients, not segments, because a client sends its SYN again.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::{Outcome, Request};
 
@@ -27,7 +27,7 @@ pub struct Count {
 #[derive(Debug, Default)]
 pub struct TurnedAway {
     /// By the listener's cookie: when it met a full queue last.
-    of: HashMap<u64, HashMap<Client, u64>>,
+    of: BTreeMap<u64, BTreeMap<Client, u64>>,
     len: usize,
     /// When there was no room.
     full: Option<u64>,
@@ -60,7 +60,7 @@ impl TurnedAway {
             clients.retain(|_, last| last.saturating_add(KEPT_NS) >= now);
             !clients.is_empty()
         });
-        self.len = self.of.values().map(HashMap::len).sum();
+        self.len = self.of.values().map(BTreeMap::len).sum();
     }
 
     /// Those of the listener with this cookie since then.
@@ -68,7 +68,7 @@ impl TurnedAway {
     pub fn since(&self, listener: u64, since: u64) -> Count {
         let Some(clients) = self.of.get(&listener) else { return Count::default() };
         let met = || clients.iter().filter(|(_, last)| **last >= since).map(|(client, _)| client);
-        let hosts: HashSet<_> = met().map(|(addr, _)| addr).collect();
+        let hosts: BTreeSet<_> = met().map(|(addr, _)| addr).collect();
         Count {
             clients: met().count() as u64,
             hosts: hosts.len() as u64,

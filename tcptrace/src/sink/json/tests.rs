@@ -214,7 +214,14 @@ fn listeners_and_their_namespace() {
         ..Listening::default()
     };
     let counters = vec![("ListenOverflows".to_owned(), 3), ("ListenDrops".to_owned(), 0)];
-    let netns = NetnsCounters { ts: 5 * MS, interval_us: 1_000_000, netns: 4_026_531_840, listeners: 2, counters };
+    let netns = NetnsCounters {
+        ts: 5 * MS,
+        interval_us: 1_000_000,
+        netns: 4_026_531_840,
+        listeners: 2,
+        counters,
+        ..NetnsCounters::default()
+    };
     insta::assert_snapshot!(lines(|j| {
         j.netns(&netns);
         j.listener(&c, &known);

@@ -69,9 +69,11 @@ struct Closed {
 struct Namespace {
     sums: Sums,
     /// This interval's.
-    counters: Option<fact::Netns>,
-    /// The last interval's.
-    before: Option<fact::Netns>,
+    counters: Option<Reading>,
+    /// What was read last before.
+    before: Option<Reading>,
+    /// Settings that were read and not told yet: the first reading is none of an interval.
+    settings: Vec<(String, String)>,
     base: Option<Moment>,
     last: Option<Moment>,
     /// Intervals since its counters were last read: it has no listeners, or is gone.
@@ -79,6 +81,9 @@ struct Namespace {
     /// Overflows at the final ACK that hooks have told of and the counters, which are read a little earlier, did not have yet.
     ahead: u64,
 }
+
+/// What a namespace's counters were, and when.
+type Reading = (u64, fact::Netns);
 
 /// Namespaces without listeners that are remembered, for what they come to at the end.
 const ABSENT: usize = 1024;
@@ -130,8 +135,12 @@ impl Queues {
         self.listeners.entry(r.head.sock).or_default().stats = Some((r.totals, r.window));
     }
 
-    pub fn netns(&mut self, fact: &fact::Netns) {
-        self.namespaces.entry(fact.netns).or_default().counters = Some(fact.clone());
+    pub fn netns(&mut self, ts: u64, fact: &fact::Netns) {
+        let namespace = self.namespaces.entry(fact.netns).or_default();
+        if !fact.settings.is_empty() {
+            namespace.settings.clone_from(&fact.settings);
+        }
+        namespace.counters = Some((ts, fact.clone()));
     }
 
     /// Kernel counters against ours between the first and the last moment of rest.
@@ -145,7 +154,7 @@ impl Queues {
             return;
         }
         for namespace in self.namespaces.values_mut() {
-            let Some(counters) = &namespace.counters else { continue };
+            let Some((_, counters)) = &namespace.counters else { continue };
             let went_back = |b: &Moment| {
                 counters.counters.iter().any(|(name, v)| b.counters.get(name).is_some_and(|before| v < before))
             };
@@ -305,8 +314,17 @@ impl Tracker {
     ) {
         let Self { queues: Queues { listeners, namespaces, served, exact, .. }, table, .. } = self;
         for (&netns, namespace) in namespaces {
-            let Some(now) = &namespace.counters else { continue };
-            let counters = namespace.before.as_ref().map(|before| growth(before, now)).unwrap_or_default();
+            let settings = std::mem::take(&mut namespace.settings);
+            let Some((read, now)) = &namespace.counters else {
+                if !settings.is_empty() {
+                    out.netns(&NetnsCounters { ts, netns, settings, ..NetnsCounters::default() });
+                }
+                continue;
+            };
+            let before = namespace.before.as_ref();
+            let all = before.map(|(_, before)| growth(before, now)).unwrap_or_default();
+            // It has had no listener for a while: what happened then is none of theirs, and not of this interval.
+            let counters = if namespace.absent == 0 { all.as_slice() } else { &[] };
             let mine = |cookie: u64| {
                 let known = listeners.get(&cookie);
                 let live = table.find(cookie).and_then(|slot| table.get(slot));
@@ -315,11 +333,16 @@ impl Tracker {
             let places: Vec<usize> = (0..reports.len()).filter(|&i| mine(reports[i].0)).collect();
             let at_ack = places.iter().filter_map(|&i| reports[i].1.dropped[drop::ACCEPT_QUEUE_FULL_ACK]);
             let told = at_ack.fold(namespace.ahead, u64::saturating_add);
-            attribute(&counters, &places, reports, (served, exact), told);
+            attribute(counters, &places, reports, (served, exact), told);
             // At rest both have the same.
-            namespace.ahead = if fact.rest { 0 } else { told.saturating_sub(grown(&counters, OVERFLOWS).unwrap_or(0)) };
+            namespace.ahead = if fact.rest { 0 } else { told.saturating_sub(grown(counters, OVERFLOWS).unwrap_or(0)) };
             let listeners = places.iter().filter(|&&i| reports[i].1.syn_queue.len.is_some()).count() as u32;
-            out.netns(&NetnsCounters { ts, interval_us: fact.interval_us, netns, listeners, counters });
+            let interval_us = match before {
+                Some((last, _)) if namespace.absent > 0 => read.saturating_sub(*last) / 1000,
+                _ => fact.interval_us,
+            };
+            let gauges = now.gauges.clone();
+            out.netns(&NetnsCounters { ts, interval_us, netns, listeners, counters: all, settings, gauges });
         }
     }
 
@@ -342,8 +365,9 @@ impl Tracker {
             }
         });
         for namespace in queues.namespaces.values_mut() {
-            namespace.before = namespace.counters.take();
-            namespace.absent = if namespace.before.is_some() { 0 } else { namespace.absent.saturating_add(1) };
+            let now = namespace.counters.take();
+            namespace.absent = if now.is_some() { 0 } else { namespace.absent.saturating_add(1) };
+            namespace.before = now.or_else(|| namespace.before.take());
         }
         while queues.namespaces.len() > ABSENT
             && let Some((&netns, longest)) = queues.namespaces.iter().max_by_key(|(_, n)| n.absent)

@@ -6,7 +6,7 @@ mod party;
 mod table;
 mod tally;
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use crate::model::{Connection, End, Final, Mark, Marked, Role, State, Transition, address};
 pub use party::{Death, Failing, Party, Side};
@@ -31,7 +31,7 @@ struct Waiting {
 pub struct Peers {
     asked: Table,
     served: Table,
-    waiting: HashMap<u64, Waiting>,
+    waiting: BTreeMap<u64, Waiting>,
 }
 
 impl Peers {

@@ -1,7 +1,7 @@
 //! Parties, as many as there is room for: those that were heard of longest ago make room.
 
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     net::{IpAddr, Ipv4Addr},
 };
 
@@ -26,7 +26,7 @@ pub(super) fn key(c: &Connection, side: Side) -> Key {
 
 #[derive(Debug, Default)]
 pub(super) struct Table {
-    of: HashMap<Key, Party>,
+    of: BTreeMap<Key, Party>,
     /// Number of the next one.
     next: u64,
 }
