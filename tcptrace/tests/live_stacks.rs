@@ -333,3 +333,45 @@ fn nobody_asked() {
     assert_eq!(told.conns().count(), 2);
     assert!(!told.text.contains("\"stack") && !told.text.contains("open_upstream"), "{}", told.text);
 }
+
+/// `watch --stacks` of a program that never closes what it accepts: the function where it did.
+fn leaks(program: &Path) {
+    let ns = Netns::new();
+    let dir = directory();
+    let limits = dir.path().join("watch.toml");
+    std::fs::write(&limits, "[close-wait-leak]\nheld = \"2s\"\nsockets = 10\n").expect("a temporary directory");
+    let mut watch = tcptrace();
+    watch.args(["watch", "--json", "--netns", &ns.inum().to_string(), "--config"]).arg(&limits);
+    let live = Live::start(&mut watch, &["--stacks"]);
+    let mut traced = process::spawn(ns.command(program.to_str().expect("UTF-8")).arg(PORT).stdin(Stdio::piped()));
+    let fired = live.wait_for("a leak", |line| line["rule"] == "close-wait-leak" && line["status"] == "firing");
+    drop(traced.child().stdin.take());
+    assert!(traced.wait().success());
+    live.stop();
+    let evidence = &fired["evidence"];
+    assert_eq!(evidence["sockets"], evidence["opened_there"], "{fired}");
+    let stack = evidence["stack"].as_array().unwrap_or_else(|| panic!("no stack: {fired}"));
+    let name = program.file_name().and_then(|name| name.to_str()).expect("UTF-8");
+    let own: Vec<&str> = stack.iter().filter_map(|f| f.as_str()?.strip_suffix(&format!(" ({name})"))).collect();
+    let at = own.iter().position(|function| function.ends_with("take_and_forget"));
+    assert!(at.is_some_and(|at| own[at + 1..].iter().any(|function| function.ends_with("main"))), "{fired}");
+}
+
+#[test]
+fn a_leak_of_c_without_frame_pointers() {
+    let dir = directory();
+    leaks(&built(dir.path(), "cc", "leak.c", &["-O2", "-fomit-frame-pointer"]));
+}
+
+#[test]
+fn a_leak_of_c_without_unwind_tables() {
+    let dir = directory();
+    let flags = ["-O2", "-fno-omit-frame-pointer", "-fno-asynchronous-unwind-tables", "-fno-unwind-tables"];
+    leaks(&built(dir.path(), "cc", "leak.c", &flags));
+}
+
+#[test]
+fn a_leak_of_rust() {
+    let dir = directory();
+    leaks(&built(dir.path(), "rustc", "leak.rs", &["-O", "--edition", "2024"]));
+}

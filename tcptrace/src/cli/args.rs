@@ -166,6 +166,8 @@ pub struct Queues {
 pub struct Watch {
     #[command(flatten)]
     pub show: Show,
+    #[command(flatten)]
+    pub stacks: Stacks,
     /// Limits of rules, rules on and off, other limits at some ports: see --print-config
     #[arg(long, value_name = "FILE", help_heading = "Rules")]
     pub config: Option<PathBuf>,

@@ -2,7 +2,7 @@
 
 use std::{cell::Cell, path::PathBuf, process::ExitCode, rc::Rc, time::Duration};
 
-use super::{Queues, Show, args, exec::Exec, show_config};
+use super::{Queues, Show, args, exec::Exec, show_config, stack_rate};
 use crate::{
     detect::config::{Config, Wrong},
     error::{Error, Result},
@@ -75,7 +75,8 @@ pub(super) fn config(w: args::Watch) -> Result<super::Config> {
     let queues =
         Queues { wanted: Wanted::Requests, probes: true, interval: INTERVAL, closing: true, ..Queues::default() };
     let show = show_config(Records::Findings, w.show)?;
-    Ok(super::Config::Show(Box::new(Show { queues, watch: Some(watch), ..show })))
+    let stack_rate = stack_rate(&show, &w.stacks)?;
+    Ok(super::Config::Show(Box::new(Show { queues, stack_rate, watch: Some(watch), ..show })))
 }
 
 fn read(path: PathBuf) -> Result<Config> {

@@ -19,13 +19,13 @@ pub mod rule;
 pub mod rules;
 pub mod seen;
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, sync::Arc};
 
 use crate::{
     frame::fact,
     model::{
         Connection, Final, Finding, Found, Listening, Mark, Mini, NetnsCounters, Observer, Orphans, Probe, Remnant,
-        Request, Transition, Unread,
+        Request, Stack, Transition, Unread,
     },
 };
 use alarms::Alarms;
@@ -111,6 +111,10 @@ impl Observer for Detect {
 
     fn netns(&mut self, n: &NetnsCounters) {
         self.seen.netns(n);
+    }
+
+    fn opened_at(&mut self, c: &Connection, ts: u64, stack: &Arc<Stack>) {
+        self.seen.opened_at(c, ts, stack);
     }
 
     fn unread(&mut self, c: &Connection, u: &Unread) {

@@ -356,6 +356,11 @@ impl<S: Sink> Observer for Gate<S> {
     }
 
     fn opened_at(&mut self, c: &Connection, ts: u64, stack: &Arc<Stack>) {
+        if let Some(detect) = &mut self.detect
+            && wanted(&self.filters, |f| f.connection(c))
+        {
+            detect.opened_at(c, ts, stack);
+        }
         match self.verdict(|f| f.connection(c)) {
             Verdict::Wanted => self.print_stack(c, ts, stack),
             Verdict::Unwanted => {}

@@ -11,7 +11,7 @@ use crate::{
             close_wait::{Group, Held},
         },
     },
-    model::{Measure, Role, Said, Severity, comm_str},
+    model::{Measure, Role, Said, Severity, Stack, StackFrame, comm_str},
 };
 
 /// See the module.
@@ -63,7 +63,8 @@ fn check(seen: &Seen, limits: &Limits<'_>, out: &mut Verdicts) {
         }
         let leaked = leaked(group, seen.now, limits.ns(&HELD));
         if leaked.len() >= sockets && is_spread(&leaked, limits.ns(&HELD) / 2) {
-            out.trouble(case(group, seen.now, &leaked, limits.count(&MANY)));
+            let opened = seen.close_waits.opened(group);
+            out.trouble(case(group, opened, seen.now, &leaked, limits.count(&MANY)));
         }
     }
 }
@@ -121,7 +122,7 @@ fn growth(came: &[u64], now: u64) -> f64 {
     if below > 0.0 { (n * sum_xy - sum_x * sum_y) / below } else { 0.0 }
 }
 
-fn case(group: &Group, now: u64, leaked: &[u64], many: u64) -> Case {
+fn case(group: &Group, opened: Option<(&Stack, usize)>, now: u64, leaked: &[u64], many: u64) -> Case {
     let all: Vec<&Held> = group.held.values().collect();
     // Those that nobody has closed so far, the young ones included: of them most will not be closed, either.
     let mut came: Vec<u64> =
@@ -172,6 +173,10 @@ fn case(group: &Group, now: u64, leaked: &[u64], many: u64) -> Case {
         evidence.push(("fds", Measure::List(fds.into_iter().take(NAMED).map(Measure::Count).collect())));
     }
     evidence.push(("peers", peers(&all, now)));
+    if let Some((stack, n)) = opened {
+        evidence.push(("opened_there", Measure::Count(n as u64)));
+        evidence.push(("stack", Measure::List(stack.frames.iter().take(FRAMES).map(frame).collect())));
+    }
 
     let advice = if known.is_empty() || at_end * 2 >= known.len() {
         if connected {
@@ -200,6 +205,20 @@ fn case(group: &Group, now: u64, leaked: &[u64], many: u64) -> Case {
         advice: advice.to_owned(),
         look,
     }
+}
+
+/// Frames of a stack that are told, innermost first.
+const FRAMES: usize = 12;
+
+/// `function (module)`, `module+0xoffset`.
+fn frame(frame: &StackFrame) -> Measure {
+    let module = frame.module.as_deref().map_or("?", |path| path.rsplit('/').next().unwrap_or(path));
+    let text = match (&frame.function, frame.offset) {
+        (Some(function), _) => format!("{function} ({module})"),
+        (None, Some(offset)) => format!("{module}+{offset:#x}"),
+        (None, None) => module.to_owned(),
+    };
+    Measure::Name(text.into_bytes().into())
 }
 
 /// Those with the most connections, and how long they have waited.

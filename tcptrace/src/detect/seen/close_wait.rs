@@ -1,9 +1,11 @@
 //! Connections in CLOSE_WAIT: the peer has closed, this end has not.
 
-use std::{collections::BTreeMap, net::IpAddr, ops::AddAssign};
+use std::{collections::BTreeMap, net::IpAddr, ops::AddAssign, sync::Arc};
 
 use super::window::Window;
-use crate::model::{Connection, Final, Found, Role, State, Subject, Transition, Unread, address, finding::netns};
+use crate::model::{
+    Connection, Final, Found, Role, Stack, State, Subject, Transition, Unread, address, finding::netns,
+};
 
 const SECOND: u64 = 1_000_000_000;
 /// What closed is remembered for so many slots.
@@ -96,6 +98,8 @@ pub struct CloseWaits {
     groups: BTreeMap<Key, Group>,
     /// Number of the timeline → its group.
     of: BTreeMap<u64, Key>,
+    /// Where connections were opened or accepted, by the number of the timeline: of all that are open, where that is asked for.
+    opened: BTreeMap<u64, Arc<Stack>>,
 }
 
 fn key(c: &Connection) -> Key {
@@ -135,6 +139,7 @@ impl CloseWaits {
 
     pub(super) fn connection(&mut self, c: &Connection, f: &Final) {
         self.leave(c.id, f.ts);
+        self.opened.remove(&c.id);
     }
 
     /// Its owner became known at `now`, or another.
@@ -150,6 +155,27 @@ impl CloseWaits {
         let Some(mut held) = group.held.remove(&c.id) else { return };
         held.fd = c.fd;
         self.put(c, held);
+    }
+
+    /// Where one was opened or accepted.
+    pub(super) fn opened_at(&mut self, c: &Connection, stack: &Arc<Stack>) {
+        if self.opened.len() < SOCKETS {
+            self.opened.insert(c.id, stack.clone());
+        }
+    }
+
+    /// Where most of a group were opened or accepted, and how many; None: that is not known of any.
+    #[must_use]
+    pub fn opened(&self, group: &Group) -> Option<(&Stack, usize)> {
+        let mut at: Vec<(&Arc<Stack>, usize)> = Vec::new();
+        for stack in group.held.keys().filter_map(|id| self.opened.get(id)) {
+            match at.iter_mut().find(|(known, _)| Arc::ptr_eq(known, stack)) {
+                Some((_, n)) => *n += 1,
+                None => at.push((stack, 1)),
+            }
+        }
+        at.sort_by_key(|(_, n)| std::cmp::Reverse(*n));
+        at.first().map(|(stack, n)| (&***stack, *n))
     }
 
     /// What one holds.

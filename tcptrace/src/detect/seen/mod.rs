@@ -30,11 +30,13 @@ pub mod scans;
 pub mod turned_away;
 pub mod window;
 
+use std::sync::Arc;
+
 use crate::{
     frame::fact,
     model::{
         Connection, Final, Found, Listening, Mark, Mini, NetnsCounters, Observer, Orphans, Probe, Remnant, Request,
-        Transition, Unread,
+        Stack, Transition, Unread,
     },
 };
 use close_wait::CloseWaits;
@@ -159,6 +161,10 @@ impl Observer for Seen {
         self.listeners.netns(n);
         self.retransmits.netns(n);
         self.namespaces.counters(n);
+    }
+
+    fn opened_at(&mut self, c: &Connection, _: u64, stack: &Arc<Stack>) {
+        self.close_waits.opened_at(c, stack);
     }
 
     fn unread(&mut self, c: &Connection, u: &Unread) {
