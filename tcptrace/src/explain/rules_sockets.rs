@@ -32,6 +32,7 @@ pub const CLOSE_WAIT_LEAK: Page = Page {
             "ss -tnpe state close-wait",
             "all of them with process and descriptor; Recv-Q is what is not read, 1 the FIN alone",
         ),
+        ("tcptrace watch --stacks", "with the function that opened or accepted them"),
         ("tcptrace conns --state CLOSE_WAIT", "how long each took to be closed"),
         ("ls -l /proc/PID/fd | wc -l", "how near the process is to its limit of descriptors"),
     ],
