@@ -255,6 +255,8 @@ fn numbers_are_those_of_a_packet_capture() {
         }
         by_client.entry((client, latest[&client])).or_default().extend(captured(&s, client));
     }
+    // What still comes to an end that has sent its RST is answered by another, which is no socket's.
+    by_client.values_mut().for_each(|marks| marks.dedup_by(|later, mark| mark.1 == ["RST"] && later == mark));
     let clients: Vec<_> = connections_of(&lines).filter(|c| c["role"] == "client").collect();
     assert_eq!((clients.len(), by_client.len()), (*COMPARED, *COMPARED));
     for conn in clients {

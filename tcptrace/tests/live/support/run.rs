@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use super::{
     golden, process,
-    tracer::{replay, tcptrace, tier},
+    tracer::{replay, tcptrace},
 };
 
 /// The end of a `connection`.
@@ -211,11 +211,13 @@ pub fn brief(text: &str) -> &str {
     text[from..].split_once('\n').filter(|_| from > 0).map_or(text, |(_, rest)| rest)
 }
 
-/// No line tells of a loss, and the summary of none. Only with kprobes runs may have been missed: the kernel skips what a softirq meets on
-/// top of a process' kprobe. It counts that for the whole host, and so does what is returned; the rest of a test's assertions tell whether
-/// its own namespace missed any.
+/// No line tells of a loss, and the summary of none. Only where kprobes serve a signal runs may have been missed: the kernel skips what a
+/// softirq meets on top of a process' kprobe. It counts that for the whole host, and so does what is returned; the rest of a test's
+/// assertions tell whether its own namespace missed any.
 pub fn nothing_lost(lines: &[Value]) -> u64 {
-    let is_missed = |line: &&Value| tier() == "kprobe" && line["kind"] == "missed_run";
+    let signals = lines.iter().find(|line| line["type"] == "start").and_then(|start| start["signals"].as_object());
+    let kprobes = signals.is_some_and(|s| s.values().filter_map(Value::as_str).any(|hook| hook.starts_with("kprobe:")));
+    let is_missed = |line: &&Value| kprobes && line["kind"] == "missed_run";
     let (missed, losses): (Vec<_>, Vec<_>) = lines.iter().filter(|line| line["type"] == "loss").partition(is_missed);
     assert!(losses.is_empty(), "{losses:?}");
     let missed = missed.iter().filter_map(|line| line["count"].as_u64()).sum();
