@@ -5,6 +5,8 @@
 
 #[path = "support/parts.rs"]
 mod parts;
+#[path = "support/rules.rs"]
+mod rules;
 #[path = "support/mod.rs"]
 #[expect(dead_code, reason = "other tests use the rest")]
 mod support;
@@ -13,13 +15,9 @@ use std::{collections::BTreeMap, fmt::Write as _, fs, io::Write as _, path::Path
 
 use parts::Part;
 use serde::Deserialize;
-use support::events;
 use tcptrace::{
-    decode::{Event, decode},
-    detect::{Detect, config::Config, rules::RULES},
-    frame::Frames,
+    detect::{config::Config, rules::RULES},
     model::{Finding, Measure, Piece, Status},
-    tracker::Tracker,
 };
 
 /// As many as the rules need.
@@ -172,23 +170,8 @@ fn recordings_replay() {
 }
 
 fn run(scenario: &Scenario) -> Vec<Finding> {
-    let mut numbers = events::Numbers::default();
-    let mut tracker = Tracker::new();
-    let mut detect = Detect::new(Config::parse(&scenario.config).expect("a configuration"));
-    for line in std::iter::once(start(&scenario.tier)).chain(parts::lines(&scenario.part)) {
-        let mut frames = Frames::default();
-        events::push(&mut frames, &mut numbers, &line);
-        for record in frames.iter() {
-            let event = decode(record).expect("a record that was just made");
-            match &event {
-                Event::Start(start) => detect.start(start),
-                Event::Tick(ts) => detect.check(*ts),
-                _ => {}
-            }
-            tracker.event(&event, &mut detect);
-        }
-    }
-    detect.findings.drain(..).collect()
+    let lines: Vec<_> = std::iter::once(start(&scenario.tier)).chain(parts::lines(&scenario.part)).collect();
+    rules::play(Config::parse(&scenario.config).expect("a configuration"), &lines).0
 }
 
 /// `12.500 firing critical accept-overflow :80 [20] | sentence | evidence`

@@ -4,44 +4,24 @@
 //! short connections to a few services, with a proxy's health checks. And what every host has of everything: a little loss, resets, clients that
 //! vanish, a slow reader, a peer that is refused for a few seconds.
 
+#[path = "support/random.rs"]
+#[expect(dead_code, reason = "other tests use the rest")]
+mod random;
+#[path = "support/rules.rs"]
+mod rules;
 #[path = "support/mod.rs"]
 #[expect(dead_code, reason = "other tests use the rest")]
 mod support;
 
-use support::events;
+use random::Random;
 use tcptrace::{
-    decode::{Event, decode},
-    detect::{Detect, config::Config},
-    frame::Frames,
+    detect::config::Config,
     model::{Finding, Status},
-    tracker::Tracker,
 };
 
 const SECOND: u64 = 1_000_000;
 const MINUTE: u64 = 60 * SECOND;
 const HOUR: u64 = 60 * MINUTE;
-
-/// Splitmix64: the same hour every time.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn range(&mut self, from: u64, to: u64) -> u64 {
-        from + self.next() % (to - from)
-    }
-
-    /// One in so many.
-    fn one_in(&mut self, n: u64) -> bool {
-        self.next().is_multiple_of(n)
-    }
-}
 
 /// A listener, and its totals so far.
 struct Listener {
@@ -271,7 +251,7 @@ fn hour() -> Vec<String> {
         listener(3, "10.0.0.1:8080", 30, "api", 4096),
         listener(4, "0.0.0.0:22", 40, "sshd", 128),
     ];
-    let mut hour = Hour { random: Random(7), lines: Vec::new(), cookies: 100, ports: 0, counts: Vec::new() };
+    let mut hour = Hour { random: Random::new(7), lines: Vec::new(), cookies: 100, ports: 0, counts: Vec::new() };
     let signals = "half_open=fentry:a syn_outcome=fexit:b accept_queue=fexit:c overflow=fexit:d cookies=fentry:e fast_open=fexit:f \
                    migration=fexit:g time_wait=fentry:h accept=fentry:i synack_retransmit=tp_btf:j";
     hour.line(0, format!("START {signals}"));
@@ -329,24 +309,8 @@ fn hour() -> Vec<String> {
 fn no_rule_fires_in_an_hour_of_a_healthy_host() {
     let lines = hour();
     assert!(lines.len() > 500_000, "{} lines are no hour", lines.len());
-    let mut numbers = events::Numbers::default();
-    let (mut tracker, mut detect) = (Tracker::new(), Detect::new(Config::default()));
-    let mut frames = Frames::default();
-    for line in &lines {
-        frames.clear();
-        events::push(&mut frames, &mut numbers, line);
-        for record in frames.iter() {
-            let event = decode(record).expect("a record that was just made");
-            match &event {
-                Event::Start(start) => detect.start(start),
-                Event::Tick(ts) => detect.check(*ts),
-                _ => {}
-            }
-            tracker.event(&event, &mut detect);
-        }
-    }
-    let stats = tracker.stats();
+    let (findings, stats) = rules::play(Config::default(), &lines);
     assert_eq!((stats.impossible, stats.gaps, stats.nonsense), (0, 0, 0), "{stats:?}");
-    let fired: Vec<&Finding> = detect.findings.iter().filter(|f| f.status == Status::Firing).collect();
+    let fired: Vec<&Finding> = findings.iter().filter(|f| f.status == Status::Firing).collect();
     assert!(fired.is_empty(), "{fired:#?}");
 }

@@ -1,6 +1,6 @@
 //! Judgements → findings: trouble must last before it is told, and must be gone for a while before that is.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque, hash_map::Entry};
 
 use super::{
     limits::{FIRES_AFTER, Limits, RESOLVES_AFTER},
@@ -53,7 +53,7 @@ impl Alarms {
         mut verdicts: Verdicts,
         findings: &mut VecDeque<Finding>,
     ) {
-        // Rules look into tables that have no order.
+        // In whatever order the rule looks at them.
         verdicts.cases.sort_by_cached_key(|case| case.subject.key());
         let mut mentioned = HashSet::new();
         for case in verdicts.cases {
@@ -91,22 +91,23 @@ impl Alarms {
         fires_after: u64,
         findings: &mut VecDeque<Finding>,
     ) {
-        if !self.of.contains_key(&(rule, key)) {
-            if self.order.iter().filter(|(number, _)| *number == rule).count() >= SUBJECTS {
-                return;
-            }
-            self.order.push((rule, key));
+        let is_full = || self.order.iter().filter(|(number, _)| *number == rule).count() >= SUBJECTS;
+        if !self.of.contains_key(&(rule, key)) && is_full() {
+            return;
         }
         let severity = case.severity;
         let began = case.since.unwrap_or(now);
-        let alarm = self.of.entry((rule, key)).and_modify(|alarm| alarm.case = case.clone()).or_insert_with(|| Alarm {
-            since: began,
-            told: None,
-            worst: severity,
-            gone: None,
-            case,
-        });
-        alarm.gone = None;
+        let alarm = match self.of.entry((rule, key)) {
+            Entry::Occupied(entry) => {
+                let alarm = entry.into_mut();
+                (alarm.case, alarm.gone) = (case, None);
+                alarm
+            }
+            Entry::Vacant(entry) => {
+                self.order.push((rule, key));
+                entry.insert(Alarm { since: began, told: None, worst: severity, gone: None, case })
+            }
+        };
         let worse = alarm.told.is_some() && severity > alarm.worst;
         let due = alarm.told.is_none() && now.saturating_sub(alarm.since) >= fires_after;
         if worse || due {

@@ -12,6 +12,7 @@ use super::{
     rule::Rule,
     rules::RULES,
 };
+use crate::model::Ports;
 
 /// All limits, in force.
 #[derive(Clone, Debug)]
@@ -31,8 +32,7 @@ struct Settings {
 
 #[derive(Clone, Debug)]
 struct AtPorts {
-    /// First and last of each range.
-    ports: Vec<(u16, u16)>,
+    ports: Vec<Ports>,
     /// By rule; what is None is as elsewhere.
     rules: Vec<(Option<bool>, Vec<Option<f64>>)>,
 }
@@ -117,9 +117,7 @@ impl Config {
 
     /// What is said of this port, the latest first.
     fn at(&self, port: Option<u16>) -> impl Iterator<Item = &AtPorts> {
-        let covers = move |at: &&AtPorts| {
-            port.is_some_and(|port| at.ports.iter().any(|(first, last)| (*first..=*last).contains(&port)))
-        };
+        let covers = move |at: &&AtPorts| port.is_some_and(|port| at.ports.iter().any(|ports| ports.contains(port)));
         self.ports.iter().rev().filter(covers)
     }
 
@@ -242,22 +240,16 @@ impl Reader<'_> {
                 DeValue::Integer(n) if n.radix() == 10 => n.as_str().to_owned(),
                 _ => String::new(),
             };
-            at.ports = ports.split(',').map(range).collect::<Option<_>>().ok_or_else(|| {
-                self.wrong(value.span(), "ports: ports and ranges such as \"443,8000-8100\"".to_owned())
-            })?;
+            at.ports =
+                ports.split(',').map(|range| range.trim().parse()).collect::<Result<_, _>>().map_err(|_: String| {
+                    self.wrong(value.span(), "ports: ports and ranges such as \"443,8000-8100\"".to_owned())
+                })?;
         }
         if at.ports.is_empty() {
             return Err(self.wrong(entry.span(), "[[ports]] says which: ports = \"443,8000-8100\"".to_owned()));
         }
         Ok(at)
     }
-}
-
-/// `443`, `8000-8100`.
-fn range(text: &str) -> Option<(u16, u16)> {
-    let (first, last) = text.split_once('-').unwrap_or((text, text));
-    let (first, last) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
-    (first <= last).then_some((first, last))
 }
 
 /// All names; those that look like what was typed first.

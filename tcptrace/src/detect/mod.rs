@@ -19,15 +19,9 @@ pub mod rule;
 pub mod rules;
 pub mod seen;
 
-use std::{collections::VecDeque, sync::Arc};
+use std::collections::VecDeque;
 
-use crate::{
-    frame::fact,
-    model::{
-        Connection, Final, Finding, Found, Listening, Mark, Mini, NetnsCounters, Observer, Orphans, Probe, Remnant,
-        Request, Stack, Transition, Unread,
-    },
-};
+use crate::model::Finding;
 use alarms::Alarms;
 use config::Config;
 use rule::Verdicts;
@@ -38,7 +32,8 @@ use seen::Seen;
 #[derive(Debug)]
 pub struct Detect {
     config: Config,
-    seen: Seen,
+    /// What happened of late: takes what the tracker concludes.
+    pub seen: Seen,
     alarms: Alarms,
     /// Findings that fired, grew worse or were resolved since somebody looked, in their order.
     pub findings: VecDeque<Finding>,
@@ -52,8 +47,8 @@ impl Detect {
     }
 
     /// Another trace begins.
-    pub fn start(&mut self, start: &fact::Start) {
-        self.seen = Seen::of(start);
+    pub fn start(&mut self) {
+        self.seen = Seen::default();
         self.alarms.forget();
     }
 
@@ -69,67 +64,5 @@ impl Detect {
             (rule.check)(&self.seen, &limits, &mut verdicts);
             self.alarms.settle(number, now, &limits, verdicts, &mut self.findings);
         }
-    }
-}
-
-impl Observer for Detect {
-    fn transition(&mut self, c: &Connection, t: &Transition) {
-        self.seen.transition(c, t);
-    }
-
-    fn mark(&mut self, c: &Connection, m: &Mark) {
-        self.seen.mark(c, m);
-    }
-
-    fn owner(&mut self, c: &Connection) {
-        self.seen.owner(c);
-    }
-
-    fn connection(&mut self, c: &Connection, f: &Final) {
-        self.seen.connection(c, f);
-    }
-
-    fn socket(&mut self, c: &Connection, f: &Found) {
-        self.seen.socket(c, f);
-    }
-
-    fn mini_socket(&mut self, m: &Mini) {
-        self.seen.mini_socket(m);
-    }
-
-    fn request(&mut self, r: &Request) {
-        self.seen.request(r);
-    }
-
-    fn probe(&mut self, p: &Probe) {
-        self.seen.probe(p);
-    }
-
-    fn time_wait(&mut self, r: &Remnant) {
-        self.seen.time_wait(r);
-    }
-
-    fn netns(&mut self, n: &NetnsCounters) {
-        self.seen.netns(n);
-    }
-
-    fn opened_at(&mut self, c: &Connection, ts: u64, stack: &Arc<Stack>) {
-        self.seen.opened_at(c, ts, stack);
-    }
-
-    fn unread(&mut self, c: &Connection, u: &Unread) {
-        self.seen.unread(c, u);
-    }
-
-    fn orphans(&mut self, o: &Orphans) {
-        self.seen.orphans(o);
-    }
-
-    fn listener(&mut self, c: &Connection, l: &Listening) {
-        self.seen.listener(c, l);
-    }
-
-    fn interval(&mut self, ts: u64, _: u64) {
-        self.check(ts);
     }
 }

@@ -13,8 +13,9 @@ mod parse;
 mod prefix;
 mod users;
 
+pub use crate::model::Ports;
 pub use parse::netns_number;
-pub use prefix::{Ports, Prefix};
+pub use prefix::Prefix;
 pub use users::home;
 
 /// What a filter says of a connection.

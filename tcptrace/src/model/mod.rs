@@ -12,6 +12,7 @@ pub mod finding;
 pub(crate) mod fixture;
 pub mod ladder;
 mod payload;
+mod ports;
 pub mod probe;
 mod process;
 mod queue;
@@ -29,6 +30,7 @@ pub use connection::{
 };
 pub use finding::{Finding, Measure, Severity, Status, Subject};
 pub use payload::{Payload, Shape};
+pub use ports::Ports;
 pub use probe::Probe;
 pub use process::{Process, comm_str};
 pub use queue::{

@@ -6,7 +6,7 @@ use std::{
 };
 
 use crate::{
-    detect::Detect,
+    detect::{Detect, seen::Seen},
     filter::{Filter, Verdict},
     group::Groups,
     model::{
@@ -217,6 +217,25 @@ impl<S: Sink> Gate<S> {
         self.filters.iter().fold(Verdict::Wanted, |verdict, filter| verdict.and(f(filter)))
     }
 
+    /// Is what is known of a network namespace wanted?
+    fn of_netns(&self, netns: u32) -> Verdict {
+        let wanted = |f: &Filter| f.netns.is_empty() || f.netns.contains(&netns);
+        self.verdict(|f| if wanted(f) { Verdict::Wanted } else { Verdict::Unwanted })
+    }
+
+    /// What rules look at, where something is told to it that has this verdict. What is not known yet is not.
+    fn judged(&mut self, verdict: Verdict) -> Option<&mut Seen> {
+        self.detect.as_mut().map(|detect| &mut detect.seen).filter(|_| verdict == Verdict::Wanted)
+    }
+
+    /// The same of what nobody else asks for a verdict of.
+    fn seen(&mut self, f: impl Fn(&Filter) -> Verdict) -> Option<&mut Seen> {
+        if self.detect.is_none() {
+            return None;
+        }
+        self.judged(self.verdict(f))
+    }
+
     /// An unwanted connection of which nothing more will come is to be forgotten, or it would stay for ever. Nor is its other end to
     /// wait for it.
     fn unwanted(&mut self, c: &Connection) {
@@ -300,26 +319,19 @@ impl<S: Sink> Gate<S> {
     }
 }
 
-/// Do all filters want it? What is not known yet they do not.
-fn wanted(filters: &[Filter], f: impl Fn(&Filter) -> Verdict) -> bool {
-    filters.iter().all(|filter| f(filter) == Verdict::Wanted)
-}
-
 impl<S: Sink> Observer for Gate<S> {
     #[inline]
     fn transition(&mut self, c: &Connection, t: &Transition) {
         if let Some(ladders) = &mut self.ladders {
             ladders.transition(c, t);
         }
-        if let Some(detect) = &mut self.detect
-            && (self.filters.is_empty() || wanted(&self.filters, |f| f.connection(c)))
-        {
-            detect.transition(c, t);
+        let verdict = self.verdict(|f| f.connection(c));
+        if let Some(seen) = self.judged(verdict) {
+            seen.transition(c, t);
         }
         if self.filters.is_empty() {
             return self.print_transition(c, t);
         }
-        let verdict = self.verdict(|f| f.connection(c));
         self.settle(c, verdict);
         match verdict {
             Verdict::Wanted => self.print_transition(c, t),
@@ -332,23 +344,19 @@ impl<S: Sink> Observer for Gate<S> {
         if let Some(ladders) = &mut self.ladders {
             ladders.mark(c, m);
         }
-        if let Some(detect) = &mut self.detect
-            && wanted(&self.filters, |f| f.connection(c))
-        {
-            detect.mark(c, m);
+        if let Some(seen) = self.seen(|f| f.connection(c)) {
+            seen.mark(c, m);
         }
     }
 
     fn owner(&mut self, c: &Connection) {
-        if let Some(detect) = &mut self.detect
-            && wanted(&self.filters, |f| f.connection(c))
-        {
-            detect.owner(c);
+        let verdict = self.verdict(|f| f.connection(c));
+        if let Some(seen) = self.judged(verdict) {
+            seen.owner(c);
         }
         if self.filters.is_empty() {
             return;
         }
-        let verdict = self.verdict(|f| f.connection(c));
         self.settle(c, verdict);
         if verdict == Verdict::Unwanted {
             self.unwanted(c);
@@ -356,12 +364,11 @@ impl<S: Sink> Observer for Gate<S> {
     }
 
     fn opened_at(&mut self, c: &Connection, ts: u64, stack: &Arc<Stack>) {
-        if let Some(detect) = &mut self.detect
-            && wanted(&self.filters, |f| f.connection(c))
-        {
-            detect.opened_at(c, ts, stack);
+        let verdict = self.verdict(|f| f.connection(c));
+        if let Some(seen) = self.judged(verdict) {
+            seen.opened_at(c, ts, stack);
         }
-        match self.verdict(|f| f.connection(c)) {
+        match verdict {
             Verdict::Wanted => self.print_stack(c, ts, stack),
             Verdict::Unwanted => {}
             Verdict::Unknown => self.hold(c, Held::OpenedAt(ts, Arc::clone(stack))),
@@ -376,10 +383,8 @@ impl<S: Sink> Observer for Gate<S> {
             verdict = Verdict::Unwanted;
         }
         self.settle(c, verdict);
-        if let Some(detect) = &mut self.detect
-            && verdict == Verdict::Wanted
-        {
-            detect.connection(c, f);
+        if let Some(seen) = self.judged(verdict) {
+            seen.connection(c, f);
         }
         // A listener is no connection, but may be asked for.
         let listener =
@@ -420,10 +425,8 @@ impl<S: Sink> Observer for Gate<S> {
         if verdict == Verdict::Unwanted {
             self.unwanted(c);
         }
-        if let Some(detect) = &mut self.detect
-            && verdict == Verdict::Wanted
-        {
-            detect.socket(c, f);
+        if let Some(seen) = self.judged(verdict) {
+            seen.socket(c, f);
         }
         if shown && verdict == Verdict::Wanted && !self.is_done() {
             self.counts.found += 1;
@@ -436,13 +439,11 @@ impl<S: Sink> Observer for Gate<S> {
     fn mini_socket(&mut self, m: &Mini) {
         let role = (m.state == State::NewSynRecv).then_some(Role::Server);
         let shown = self.filters.iter().all(|filter| filter.shows(m.state, m.state));
-        let wanted = wanted(&self.filters, |filter| filter.mini(&m.tuple, role));
-        if let Some(detect) = &mut self.detect
-            && wanted
-        {
-            detect.mini_socket(m);
+        let verdict = self.verdict(|filter| filter.mini(&m.tuple, role));
+        if let Some(seen) = self.judged(verdict) {
+            seen.mini_socket(m);
         }
-        if shown && wanted && !self.is_done() {
+        if shown && verdict == Verdict::Wanted && !self.is_done() {
             self.counts.found += 1;
             if self.records == Records::Transitions {
                 self.sink.mini_socket(m);
@@ -451,18 +452,14 @@ impl<S: Sink> Observer for Gate<S> {
     }
 
     fn probe(&mut self, p: &Probe) {
-        if let Some(detect) = &mut self.detect
-            && wanted(&self.filters, |filter| filter.mini(&p.tuple, None))
-        {
-            detect.probe(p);
+        if let Some(seen) = self.seen(|filter| filter.mini(&p.tuple, None)) {
+            seen.probe(p);
         }
     }
 
     fn request(&mut self, r: &Request) {
-        if let Some(detect) = &mut self.detect
-            && wanted(&self.filters, |f| f.remnant(&r.tuple, Some(Role::Server), r.owner.as_deref()))
-        {
-            detect.request(r);
+        if let Some(seen) = self.seen(|f| f.remnant(&r.tuple, Some(Role::Server), r.owner.as_deref())) {
+            seen.request(r);
         }
         if self.tells_nothing_smaller() || !(self.requests || r.failed()) {
             return;
@@ -475,10 +472,8 @@ impl<S: Sink> Observer for Gate<S> {
     }
 
     fn time_wait(&mut self, r: &Remnant) {
-        if let Some(detect) = &mut self.detect
-            && wanted(&self.filters, |f| f.remnant(&r.tuple, None, r.owner.as_deref()))
-        {
-            detect.time_wait(r);
+        if let Some(seen) = self.seen(|f| f.remnant(&r.tuple, None, r.owner.as_deref())) {
+            seen.time_wait(r);
         }
         // How its connection ended was forgotten with it.
         if self.tells_nothing_smaller() || self.filters.iter().any(Filter::asks_for_outcome) {
@@ -492,41 +487,33 @@ impl<S: Sink> Observer for Gate<S> {
     }
 
     fn netns(&mut self, n: &NetnsCounters) {
-        let wanted = self.filters.iter().all(|f| f.netns.is_empty() || f.netns.contains(&n.netns));
-        if let Some(detect) = &mut self.detect
-            && wanted
-        {
-            detect.netns(n);
+        let verdict = self.of_netns(n.netns);
+        if let Some(seen) = self.judged(verdict) {
+            seen.netns(n);
         }
-        if self.records.have_queues() && wanted && !self.is_done() {
+        if self.records.have_queues() && verdict == Verdict::Wanted && !self.is_done() {
             self.sink.netns(n);
         }
     }
 
     fn unread(&mut self, c: &Connection, u: &Unread) {
-        if let Some(detect) = &mut self.detect
-            && wanted(&self.filters, |f| f.connection(c))
-        {
-            detect.unread(c, u);
+        if let Some(seen) = self.seen(|f| f.connection(c)) {
+            seen.unread(c, u);
         }
     }
 
     fn orphans(&mut self, o: &Orphans) {
-        if let Some(detect) = &mut self.detect
-            && self.filters.iter().all(|f| f.netns.is_empty() || f.netns.contains(&o.netns))
-        {
-            detect.orphans(o);
+        if let Some(seen) = self.judged(self.of_netns(o.netns)) {
+            seen.orphans(o);
         }
     }
 
     fn listener(&mut self, c: &Connection, l: &Listening) {
-        let wanted = self.verdict(|f| f.connection(c)) == Verdict::Wanted;
-        if let Some(detect) = &mut self.detect
-            && wanted
-        {
-            detect.listener(c, l);
+        let verdict = self.verdict(|f| f.connection(c));
+        if let Some(seen) = self.judged(verdict) {
+            seen.listener(c, l);
         }
-        if self.records.have_queues() && wanted && !self.is_done() {
+        if self.records.have_queues() && verdict == Verdict::Wanted && !self.is_done() {
             self.sink.listener(c, l);
         }
     }

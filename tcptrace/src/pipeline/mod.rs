@@ -259,7 +259,7 @@ impl<K: Sink> Run<K> {
                 self.first_ts.get_or_insert(start.cut.map_or(ts, |cut| cut.at));
                 self.closed = false;
                 if let Some(detect) = &mut self.gate.detect {
-                    detect.start(&start);
+                    detect.start();
                 }
                 self.tracker.event(&Event::Start(start.clone()), &mut self.gate);
                 self.start = Some((ts, start));

@@ -32,12 +32,9 @@ pub mod window;
 
 use std::sync::Arc;
 
-use crate::{
-    frame::fact,
-    model::{
-        Connection, Final, Found, Listening, Mark, Mini, NetnsCounters, Observer, Orphans, Probe, Remnant, Request,
-        Stack, Transition, Unread,
-    },
+use crate::model::{
+    Connection, Final, Found, Listening, Mark, Mini, NetnsCounters, Observer, Orphans, Probe, Remnant, Request, Stack,
+    Transition, Unread,
 };
 use close_wait::CloseWaits;
 use half_opens::HalfOpens;
@@ -80,12 +77,6 @@ pub struct Seen {
 }
 
 impl Seen {
-    /// A trace begins.
-    #[must_use]
-    pub fn of(_start: &fact::Start) -> Self {
-        Self::default()
-    }
-
     /// Time passed: forget what is too old to matter.
     pub fn advance(&mut self, now: u64) {
         self.now = self.now.max(now);

@@ -1,17 +1,13 @@
 //! Random numbers that can be had again.
 
-use std::hash::{BuildHasher as _, Hasher as _};
-
 /// See the module: splitmix64.
 #[derive(Clone)]
 pub struct Random(u64);
 
 impl Random {
-    /// From `TCPTRACE_TEST_SEED`, or from the system; and what to set that to for the same again.
-    pub fn seeded() -> (Self, u64) {
-        let system = || std::hash::RandomState::new().build_hasher().finish();
-        let seed = crate::support::setting("TCPTRACE_TEST_SEED").unwrap_or_else(system);
-        (Self(seed), seed)
+    /// The same seed, the same numbers.
+    pub const fn new(seed: u64) -> Self {
+        Self(seed)
     }
 
     pub fn next(&mut self) -> u64 {
@@ -29,6 +25,16 @@ impl Random {
 
     pub fn below(&mut self, n: u64) -> u64 {
         self.next() % n
+    }
+
+    /// From `from` on, below `to`.
+    pub fn range(&mut self, from: u64, to: u64) -> u64 {
+        from + self.below(to - from)
+    }
+
+    /// One in so many.
+    pub fn one_in(&mut self, n: u64) -> bool {
+        self.below(n) == 0
     }
 
     pub fn one_of<T: Copy>(&mut self, list: &[T]) -> T {
