@@ -311,6 +311,18 @@ pub const COUNTERS: [&str; 15] = [
     "OutSegs",
 ];
 
+/// Those of them that hooks can be held to: see `tracker::queues::audit`.
+pub const AUDITED: [&str; 8] = [
+    "ListenOverflows",
+    "ListenDrops",
+    "TCPReqQFullDrop",
+    "TCPReqQFullDoCookies",
+    "SyncookiesSent",
+    "SyncookiesRecv",
+    "EmbryonicRsts",
+    "PassiveOpens",
+];
+
 /// End of an interval.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Interval {
@@ -319,6 +331,7 @@ pub struct Interval {
     pub interval_us: u64,
     /// Every event of a listener passes a hook: the totals are exact. Otherwise some are known from samples alone.
     pub exact: bool,
-    /// At rest: no event came between the reading of the totals and that of the kernel's counters.
+    /// At rest: no event was under way while the totals and the kernel's counters were read. False also where nobody found
+    /// out: intervals are too short.
     pub rest: bool,
 }

@@ -27,6 +27,7 @@ pub mod offsets;
 pub mod processes;
 pub mod prototypes;
 pub mod received;
+mod rest;
 pub mod ring;
 pub mod sampler;
 pub mod signal;

@@ -1,5 +1,6 @@
 //! Listeners at the end of an interval: the kernel's iterator, our totals, the kernel's counters and settings of every namespace that has
-//! listeners, and where they are asked for sockets that wait for one of their ends to close in, frames out. Runs on a thread of its own, which it moves between network namespaces.
+//! listeners, and where they are asked for the sockets that wait for one of their ends to close in, frames out. Runs on a thread of its
+//! own, which it moves between network namespaces.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -26,6 +27,7 @@ use super::{
     load::Settings,
     monotonic,
     objects::Objects,
+    rest::{self, Rest},
     signal::{Signal, Tier},
     snapshot,
 };
@@ -62,20 +64,29 @@ pub struct Sampler {
     /// End of the last interval; 0: none yet.
     last: u64,
     fates: HashMap<u64, Fate>,
-    /// Settings as they were told of last, and when.
-    told_settings: HashMap<u32, (u64, Vec<(String, String)>)>,
-    /// When they are read next.
-    next_settings: u64,
-    /// Sockets are counted, too.
-    gauges: bool,
-    /// Sockets that wait for one of their ends to close; None: nobody asks.
+    rest: Rest,
+    /// Settings of namespaces.
+    told_settings: HashMap<u32, Told>,
+    /// Sockets that wait for one of their ends to close, and how many there are of each kind; None: nobody asks.
     closing: Option<Closing>,
+}
+
+/// Settings as they were told of last.
+struct Told {
+    settings: Vec<(String, String)>,
+    /// When.
+    at: u64,
+    /// When they were read last.
+    read: u64,
 }
 
 /// What a [`Sampler`] can be told.
 pub enum Ask {
     /// End the interval.
-    Sample,
+    Sample {
+        /// No other follows.
+        last: bool,
+    },
     /// A process has a socket in a namespace.
     Lives {
         /// Inode number of the namespace.
@@ -118,7 +129,7 @@ fn half_open(t: &ListenerTotals) -> u64 {
 /// What the namespaces' listeners look like.
 #[derive(Default)]
 struct Rows {
-    frames: Frames,
+    samples: Vec<ListenerSample>,
     /// Cookie → namespace, half-open requests.
     listeners: HashMap<u64, (u32, u32)>,
     counters: Vec<fact::Netns>,
@@ -149,8 +160,7 @@ impl Sampler {
             last: 0,
             fates: HashMap::new(),
             told_settings: HashMap::new(),
-            next_settings: 0,
-            gauges: settings.closing,
+            rest: Rest::default(),
             closing: settings.closing.then(Closing::default),
         })
     }
@@ -165,8 +175,8 @@ impl Sampler {
                         self.paths.insert(netns, format!("/proc/{pid}/ns/net").into());
                     }
                 }
-                Ask::Sample => {
-                    if answer.send(self.sample().unwrap_or_default()).is_err() {
+                Ask::Sample { last } => {
+                    if answer.send(self.sample(last).unwrap_or_default()).is_err() {
                         return;
                     }
                 }
@@ -174,41 +184,41 @@ impl Sampler {
         }
     }
 
-    fn sample(&mut self) -> io::Result<Frames> {
-        let frames = self.look();
+    fn sample(&mut self, last: bool) -> io::Result<Frames> {
+        let frames = self.look(last);
         // A namespace that a thread is in does not go away.
         rustix::thread::move_into_link_name_space(self.home.as_fd(), Some(LinkNameSpaceType::Network))?;
         frames
     }
 
-    fn look(&mut self) -> io::Result<Frames> {
+    fn look(&mut self, last: bool) -> io::Result<Frames> {
         let ended = self.listeners.epoch()?;
         let first = self.last == 0;
         if first {
             // Nothing is counted before: from here on our counts and the kernel's go together.
             self.listeners.begin(ended.wrapping_add(1))?;
         }
-        let before = self.listeners.read(ended)?;
         let mut rows = self.rows(monotonic())?;
         if !first {
             self.listeners.begin(ended.wrapping_add(1))?;
         }
         // Not later than the last look at the totals: what is older is in them.
         let now = monotonic();
-        let after = self.listeners.read(ended)?;
+        let totals = self.listeners.read(ended)?;
         let interval = fact::Interval {
             interval_us: if first { 0 } else { now.saturating_sub(self.last) / 1000 },
             exact: self.exact,
-            rest: before.iter().map(|(c, (t, _))| (c, t)).eq(after.iter().map(|(c, (t, _))| (c, t))),
+            rest: self.rests(now, first || last, ended, &totals, &rows),
         };
         self.last = now;
-        self.bury(&after, &rows, now);
+        self.bury(&totals, &rows, now);
         // The trace waits for the first reading: it is to be short.
         if !first {
             self.look_at_closing(now, &mut rows);
         }
-        let mut frames = rows.frames;
-        for (cookie, (totals, window)) in after {
+        let mut frames = Frames::default();
+        rows.samples.iter().for_each(|sample| frames.push(0, sample.as_bytes()));
+        for (cookie, (totals, window)) in totals {
             let head = Head { ts: now, sock: cookie, kind: kind::LISTENER_STATS, ..Head::default() };
             frames.push(0, ListenerStats { head, totals, window }.as_bytes());
         }
@@ -233,46 +243,64 @@ impl Sampler {
                 let _ = self.enter(inum).and_then(|()| read(&self.mark));
             }
         }
-        let mut rows = Rows::default();
-        let bytes = read(&self.read)?;
-        let mut rest = bytes.as_slice();
-        while let Ok((sample, after)) = ListenerSample::read_from_prefix(rest) {
-            if sample.head.kind != kind::LISTENER {
-                break;
-            }
-            rows.frames.push(0, sample.as_bytes());
-            rows.listeners.insert(sample.head.sock, (sample.tuple.netns, sample.syn_queue));
-            rest = after;
-        }
+        let samples = samples(&self.read)?;
+        let listeners: HashMap<_, _> =
+            samples.iter().map(|sample| (sample.head.sock, (sample.tuple.netns, sample.syn_queue))).collect();
         // A listener that is gone may still have half-open requests.
         let told = self.fates.values().filter_map(|fate| fate.row);
-        let inhabited: BTreeSet<u32> = rows.listeners.values().copied().chain(told).map(|(netns, _)| netns).collect();
+        let inhabited: BTreeSet<u32> = listeners.values().copied().chain(told).map(|(netns, _)| netns).collect();
+        let mut rows = Rows { samples, listeners, ..Rows::default() };
         for netns in inhabited {
-            if let Ok(read) = self.enter(netns).and_then(|()| self.namespace(netns, now)) {
-                rows.counters.push(read);
+            let gauges = |gauges| if gauges { counters::gauges() } else { Ok(Vec::new()) };
+            let counters = self.enter(netns).and_then(|()| Ok((counters::read()?, gauges(self.closing.is_some())?)));
+            if let Ok((counters, gauges)) = counters {
+                let settings = self.settings(netns, now);
+                rows.counters.push(fact::Netns { netns, counters, settings, gauges });
             }
-        }
-        if now >= self.next_settings {
-            self.next_settings = now + SETTINGS;
         }
         Ok(rows)
     }
 
-    /// Counters, and what else is due, of the namespace that this thread is in.
-    fn namespace(&mut self, netns: u32, now: u64) -> io::Result<fact::Netns> {
-        let counters = counters::read()?;
-        let gauges = if self.gauges { counters::gauges()? } else { Vec::new() };
-        let mut settings = Vec::new();
-        let told = self.told_settings.get(&netns);
-        if now >= self.next_settings || told.is_none() {
-            settings = counters::settings();
-            if told.is_some_and(|(ts, told)| *told == settings && now < ts.saturating_add(AGAIN)) {
-                settings.clear();
-            } else {
-                self.told_settings.insert(netns, (now, settings.clone()));
+    /// Was nothing under way while that was read? The totals, which change most often, are looked at first.
+    fn rests(&mut self, now: u64, must: bool, ended: u32, totals: &Totals, rows: &Rows) -> bool {
+        let mut rest = std::mem::take(&mut self.rest);
+        let counters = rows.counters.iter().map(|fact| (fact.netns, fact.counters.as_slice()));
+        let state = rest::State::of(totals, &rows.samples, counters);
+        let again = || {
+            let now = self.listeners.read(ended)?;
+            if !now.iter().map(|(c, (t, _))| (c, t)).eq(totals.iter().map(|(c, (t, _))| (c, t))) {
+                return Err(io::ErrorKind::ResourceBusy.into());
+            }
+            let samples = samples(&self.read)?;
+            let counters = rows
+                .counters
+                .iter()
+                .map(|fact| self.enter(fact.netns).and_then(|()| Ok((fact.netns, counters::read()?))));
+            let counters = counters.collect::<io::Result<Vec<_>>>()?;
+            Ok(rest::State::of(&now, &samples, counters.iter().map(|(netns, counters)| (*netns, counters.as_slice()))))
+        };
+        let rests = rest.holds(now, state, must, rest::grace_period, again);
+        self.rest = rest;
+        rests
+    }
+
+    /// Settings of the namespace that this thread is in, if it is time to tell of them.
+    fn settings(&mut self, netns: u32, now: u64) -> Vec<(String, String)> {
+        let told = self.told_settings.get_mut(&netns);
+        if told.as_ref().is_some_and(|told| now < told.read.saturating_add(SETTINGS)) {
+            return Vec::new();
+        }
+        let settings = counters::settings();
+        match told {
+            Some(told) if told.settings == settings && now < told.at.saturating_add(AGAIN) => {
+                told.read = now;
+                Vec::new()
+            }
+            _ => {
+                self.told_settings.insert(netns, Told { settings: settings.clone(), at: now, read: now });
+                settings
             }
         }
-        Ok(fact::Netns { netns, counters, settings, gauges })
     }
 
     /// Sockets that wait for one of their ends to close, of every namespace that has sockets, and the counters of those that were not read
@@ -287,16 +315,15 @@ impl Sampler {
                 continue;
             }
             if !read.contains(&netns) {
-                match self.namespace(netns, now) {
-                    Ok(fact) if !self.wanted.is_empty() || has_sockets(&fact) => {
-                        rows.counters.push(fact);
-                    }
+                let Ok(gauges) = counters::gauges() else { continue };
+                if self.wanted.is_empty() && !has_sockets(&gauges) {
                     // Nothing to tell of, not even its settings.
-                    _ => {
-                        self.told_settings.remove(&netns);
-                        continue;
-                    }
+                    self.told_settings.remove(&netns);
+                    continue;
                 }
+                let Ok(counters) = counters::read() else { continue };
+                let settings = self.settings(netns, now);
+                rows.counters.push(fact::Netns { netns, counters, settings, gauges });
             }
             rows.closing.extend(closing.read(netns).ok().flatten());
         }
@@ -337,8 +364,20 @@ impl Sampler {
 }
 
 /// Is a TCP socket in it, or was one a moment ago?
-fn has_sockets(fact: &fact::Netns) -> bool {
-    fact.gauges.iter().any(|(name, n)| name != "orphan" && *n > 0)
+fn has_sockets(gauges: &[(String, u64)]) -> bool {
+    gauges.iter().any(|(name, n)| name != "orphan" && *n > 0)
+}
+
+/// The marked listeners.
+fn samples(link: &OwnedFd) -> io::Result<Vec<ListenerSample>> {
+    let bytes = read(link)?;
+    let mut left = bytes.as_slice();
+    let next = || {
+        let (sample, after) = ListenerSample::read_from_prefix(left).ok()?;
+        left = after;
+        (sample.head.kind == kind::LISTENER).then_some(sample)
+    };
+    Ok(std::iter::from_fn(next).collect())
 }
 
 /// Run the iterator. Its program stops it with EAGAIN behind the last listener: what follows are all connections of the host.

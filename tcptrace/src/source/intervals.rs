@@ -49,15 +49,15 @@ impl Intervals {
             .map_err(|e| Error::load("starting the sampler", e))?;
         let mut intervals =
             Self { ask, answer, first: None, next: 0, interval, waiting: false, namespaces: HashSet::new() };
-        intervals.ask();
+        intervals.ask(false);
         intervals.first = intervals.answer.recv_timeout(PATIENCE).ok();
         Ok(intervals)
     }
 
-    fn ask(&mut self) {
+    fn ask(&mut self, last: bool) {
         // A sampler that is gone never answers, and is not asked again.
         self.waiting = true;
-        let _ = self.ask.send(Ask::Sample);
+        let _ = self.ask.send(Ask::Sample { last });
     }
 
     /// Look for new listeners and connections in the frames from `start` on: their namespaces may have had none.
@@ -94,7 +94,7 @@ impl Intervals {
             self.next = if self.next == 0 { now } else { self.next }.saturating_add(self.interval).max(now);
         }
         if now >= self.next {
-            self.ask();
+            self.ask(false);
         }
     }
 
@@ -103,7 +103,7 @@ impl Intervals {
         if self.waiting {
             self.receive(frames);
         }
-        self.ask();
+        self.ask(true);
         self.receive(frames);
     }
 

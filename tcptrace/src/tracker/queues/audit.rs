@@ -21,7 +21,7 @@ use std::collections::BTreeMap;
 use tcptrace_common::queue::{ListenerTotals, drop};
 
 use super::super::signals::Signals;
-use crate::model::Residual;
+use crate::{frame::fact, model::Residual};
 
 /// Counts of all listeners of a network namespace, as far as the kernel has a counter for them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -89,7 +89,7 @@ pub(super) fn compare(netns: u32, base: &Moment, now: &Moment, signals: &Signals
     let (at_syn, at_ack) = (d[drop::ACCEPT_QUEUE_FULL_SYN], d[drop::ACCEPT_QUEUE_FULL_ACK]);
     let syn = signals.syn_outcome;
     let made = signals.accept_queue && signals.cookies && signals.fast_open;
-    let claims = [
+    let claims: [_; fact::AUDITED.len()] = [
         ("ListenOverflows", syn && signals.overflow, at_syn + at_ack),
         ("ListenDrops", syn && signals.overflow, ours.listen_drops()),
         ("TCPReqQFullDrop", syn, d[drop::SYN_QUEUE_FULL].saturating_sub(ours.by_rule)),
@@ -157,6 +157,8 @@ mod tests {
         ];
         let got = compared(&counters, sums, &all());
         assert_eq!(got.len(), 7, "one is zero on both sides: {got:?}");
+        assert!(got.iter().all(|(name, _, _)| fact::AUDITED.contains(&name.as_str())), "{got:?}");
+        assert_eq!(counters.map(|(name, _)| name), fact::AUDITED);
         assert!(got.iter().all(|(_, kernel, ours)| kernel == ours), "{got:?}");
     }
 
