@@ -122,3 +122,6 @@ pub static OVERFLOW_REASON: Global<u32> = Global::new(UNSET);
 /// Number of SK_RST_REASON_NO_SOCKET on this kernel; 0: none.
 #[unsafe(no_mangle)]
 pub static NO_SOCKET_REASON: Global<u32> = Global::new(UNSET);
+/// Number of SKB_DROP_REASON_NO_SOCKET on this kernel; 0: none.
+#[unsafe(no_mangle)]
+pub static NO_SOCKET_DROP: Global<u32> = Global::new(UNSET);

@@ -51,12 +51,16 @@ mod queues_time_wait;
 mod queues_tun;
 #[path = "live/received.rs"]
 mod received;
+#[path = "support/recorded.rs"]
+mod recorded;
 #[path = "live/recording.rs"]
 mod recording;
 #[path = "live/refusals.rs"]
 mod refusals;
 #[path = "live/resync.rs"]
 mod resync;
+#[path = "live/scans.rs"]
+mod scans;
 #[path = "live/signals.rs"]
 mod signals;
 #[path = "live/stacks.rs"]
@@ -69,3 +73,6 @@ mod storm;
 mod support;
 #[path = "live/tiers.rs"]
 mod tiers;
+#[path = "support/watching.rs"]
+#[expect(dead_code, reason = "the live tests of `watch` use the rest")]
+mod watching;

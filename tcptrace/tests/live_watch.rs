@@ -15,9 +15,7 @@ mod listeners;
 mod peers;
 #[path = "support/recorded.rs"]
 mod recorded;
-#[path = "live_watch/scans.rs"]
-mod scans;
 #[path = "live_watch/sockets.rs"]
 mod sockets;
-#[path = "live_watch/watching.rs"]
+#[path = "support/watching.rs"]
 mod watching;

@@ -1,4 +1,4 @@
-//! tcp_send_reset: segments to ports where nobody listens.
+//! tcp_send_reset, or where that passes them over kfree_skb: segments to ports where nobody listens.
 
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 use tcptrace_common::{
@@ -10,7 +10,7 @@ use tcptrace_common::{
 
 use crate::{
     bucket as buckets, emit, filter,
-    maps::{BUCKET, NO_SOCKET_REASON},
+    maps::{BUCKET, NO_SOCKET_DROP, NO_SOCKET_REASON},
     memory::{Memory, Probed},
     pair,
     place::{Place, off},
@@ -18,6 +18,8 @@ use crate::{
 
 const AF_INET: u16 = 2;
 const AF_INET6: u16 = 10;
+const IPPROTO_TCP: u8 = 6;
+const TCP_RST: u8 = 4;
 
 #[btf_tracepoint(function = "tcp_send_reset")]
 pub fn probe(ctx: BtfTracePointContext) -> i32 {
@@ -42,6 +44,45 @@ pub fn probe_nested(ctx: BtfTracePointContext) -> i32 {
 fn meets_no_socket(ctx: &BtfTracePointContext) -> Option<*const u8> {
     let reason: u64 = ctx.arg(2);
     (reason as u32 == NO_SOCKET_REASON.load()).then(|| ctx.arg(1))
+}
+
+#[btf_tracepoint(function = "kfree_skb")]
+pub fn probe_dropped(ctx: BtfTracePointContext) -> i32 {
+    if let Some(skb) = dropped_for_no_socket(&ctx) {
+        pair::first(second::PROBE, Token::of(skb), || tried(skb));
+    }
+    0
+}
+
+#[btf_tracepoint(function = "kfree_skb")]
+pub fn probe_dropped_nested(ctx: BtfTracePointContext) -> i32 {
+    if let Some(skb) = dropped_for_no_socket(&ctx)
+        && !pair::is_seen(second::PROBE, Token::of(skb), || true)
+    {
+        tried(skb);
+    }
+    0
+}
+
+/// The segment, if it is let go because no socket takes it, and was answered: of datagrams and of RSTs the kernel says the same.
+#[inline(always)]
+fn dropped_for_no_socket(ctx: &BtfTracePointContext) -> Option<*const u8> {
+    let reason: u64 = ctx.arg(2);
+    if reason as u32 != NO_SOCKET_DROP.load() {
+        return None;
+    }
+    let skb: *const u8 = ctx.arg(0);
+    if off!(skb_transport).is_absent() {
+        return None;
+    }
+    // SAFETY: checked reads.
+    unsafe {
+        let ip = header(skb, off!(skb_network));
+        // With extension headers of IPv6 it is passed over.
+        let protocol = if Probed::ld::<u8>(ip, 0) >> 4 == 4 { 9 } else { 6 };
+        let is_tcp = Probed::ld::<u8>(ip, protocol) == IPPROTO_TCP;
+        (is_tcp && Probed::ld::<u8>(header(skb, off!(skb_transport)), 13) & TCP_RST == 0).then_some(skb)
+    }
 }
 
 /// A header of a segment.

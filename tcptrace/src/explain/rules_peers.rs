@@ -227,8 +227,8 @@ pub const PORT_SCAN: Page = Page {
          none was tried a third time.",
         "It stays silent for clients of a service that is down, for a load balancer that asks the same ports again and again, and for segments \
          of connections that are not there any more.",
-        "The kernel tells of segments to closed ports from Linux 6.10 on, two thousand a second at most; how many more there were is \
-         held_back. What a firewall drops is not seen.",
+        "Of segments to closed ports two thousand a second are told one by one; how many more there were is held_back. What a firewall \
+         drops is not seen, nor, before Linux 6.10, segments with IPv6 extension headers.",
     ],
     trouble: &[
         "If nobody of yours scans, keep the source out. Close what need not be open: let services listen on 127.0.0.1, or on the address that \

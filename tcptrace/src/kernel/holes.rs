@@ -200,6 +200,7 @@ mod tests {
             prototypes: Default::default(),
             overflow_reason: None,
             no_socket_reason: None,
+            no_socket_drop: None,
         };
         assert!(fill(b"not an object", &resolved).is_err());
     }

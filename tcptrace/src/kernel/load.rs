@@ -300,6 +300,7 @@ fn globals(resolved: &Resolved, settings: &Settings, ring_bytes: u32) -> Globals
         tw_timer: 0,
         overflow_reason: resolved.overflow_reason.unwrap_or(0),
         no_socket_reason: resolved.no_socket_reason.unwrap_or(0),
+        no_socket_drop: resolved.no_socket_drop.unwrap_or(0),
         cookie_sock_args: resolved.prototypes.arity("tcp_get_cookie_sock").map_or(4, |arity| arity as u32),
         hash_add_tells: u32::from(resolved.prototypes.hash_add_tells()),
     }

@@ -78,6 +78,8 @@ pub(super) struct Globals {
     pub tw_timer: u64,
     pub overflow_reason: u32,
     pub no_socket_reason: u32,
+    /// Number of SKB_DROP_REASON_NO_SOCKET; 0: none.
+    pub no_socket_drop: u32,
     pub cookie_sock_args: u32,
     pub hash_add_tells: u32,
 }
@@ -126,6 +128,7 @@ impl<'a> Opener<'a> {
             .override_global("TW_TIMER", &g.tw_timer, true)
             .override_global("OVERFLOW_REASON", &g.overflow_reason, true)
             .override_global("NO_SOCKET_REASON", &g.no_socket_reason, true)
+            .override_global("NO_SOCKET_DROP", &g.no_socket_drop, true)
             .override_global("COOKIE_SOCK_ARGS", &g.cookie_sock_args, true)
             .override_global("HASH_ADD_TELLS", &g.hash_add_tells, true);
         let filled = holes::fill(object.bytes(), &g.resolved);

@@ -40,6 +40,8 @@ pub struct Resolved {
     pub overflow_reason: Option<u32>,
     /// Number of the reason for a RST that no socket stands behind; kernels before 6.10 have none.
     pub no_socket_reason: Option<u32>,
+    /// Number of the reason for a drop for which no socket could be found; kernels before 5.17 have none.
+    pub no_socket_drop: Option<u32>,
 }
 
 /// A field that a reader does without.
@@ -99,8 +101,10 @@ pub fn resolve(btf: &Btf) -> Result<Resolved, Error> {
         }
     }
     forgive(&mut absent);
-    let overflow = btf.enumerator("skb_drop_reason", "SKB_DROP_REASON_TCP_LISTEN_OVERFLOW").map_err(malformed)?;
-    let no_socket = btf.enumerator("sk_rst_reason", "SK_RST_REASON_NO_SOCKET").map_err(malformed)?;
+    let number = |of, name| -> Result<Option<u32>, Error> {
+        Ok(btf.enumerator(of, name).map_err(malformed)?.and_then(|number| u32::try_from(number).ok()))
+    };
+    let overflow = number("skb_drop_reason", "SKB_DROP_REASON_TCP_LISTEN_OVERFLOW")?;
     let prototypes = Prototypes::read(btf).map_err(malformed)?;
     Ok(Resolved {
         offsets,
@@ -108,9 +112,11 @@ pub fn resolve(btf: &Btf) -> Result<Resolved, Error> {
         types,
         cast: prototypes.cast(),
         absent,
+        // Told of no listener, it says nothing.
+        overflow_reason: overflow.filter(|_| prototypes.drops_name_sockets()),
+        no_socket_reason: number("sk_rst_reason", "SK_RST_REASON_NO_SOCKET")?,
+        no_socket_drop: number("skb_drop_reason", "SKB_DROP_REASON_NO_SOCKET")?,
         prototypes,
-        overflow_reason: overflow.and_then(|number| u32::try_from(number).ok()),
-        no_socket_reason: no_socket.and_then(|number| u32::try_from(number).ok()),
     })
 }
 

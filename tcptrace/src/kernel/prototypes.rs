@@ -84,8 +84,8 @@ const EXPECTED: &[Expected] = &[
     tracepoint("timer_expire_entry", &[To("timer_list")]),
     tracepoint("timer_expire_exit", &[To("timer_list")]),
     tracepoint("sk_data_ready", &[SOCK]),
-    // The socket came with Linux 6.11; overflow of an accept queue has a reason of its own from 6.18.
-    tracepoint("kfree_skb", &[To("sk_buff"), Any, Number, SOCK]),
+    // The reason came with Linux 5.17, the socket behind it with 6.11.
+    tracepoint(DROPPED, &[To("sk_buff"), Any, Number]),
     tracepoint("tcp_retransmit_synack", &[SOCK, REQUEST]),
     tracepoint("inet_sock_set_state", &[SOCK, Number, Number]),
     tracepoint("sched_process_fork", &[To("task_struct"), To("task_struct")]),
@@ -93,6 +93,7 @@ const EXPECTED: &[Expected] = &[
 
 /// What programs may call from Linux 6.2 on, to use a bare address as a pointer to a struct.
 const CAST: &str = "bpf_rdonly_cast";
+const DROPPED: &str = "kfree_skb";
 /// Void up to some kernel, then bool.
 const HASH_ADD: &str = "inet_csk_reqsk_queue_hash_add";
 
@@ -136,6 +137,12 @@ impl Prototypes {
     pub fn cast(&self) -> Option<u32> {
         let usable = self.refuse_function(CAST).is_none();
         self.functions.get(CAST).filter(|_| usable).map(|p| p.number)
+    }
+
+    /// Does `kfree_skb` say whose segment it was?
+    #[must_use]
+    pub fn drops_name_sockets(&self) -> bool {
+        self.tracepoints.get(DROPPED).and_then(|p| p.args.get(3)).is_some_and(|arg| SOCK.fits(arg))
     }
 
     /// Does `inet_csk_reqsk_queue_hash_add` say whether it added?

@@ -50,13 +50,6 @@ fn speaks(finding: &Value) {
     }
 }
 
-/// Two intervals end, each of which would tell of trouble: none does.
-#[track_caller]
-pub fn nothing_fires(watch: Watching, name: &str) {
-    pause(1200);
-    watch.stop(&[]).keep(name);
-}
-
 /// What gives events their order in time: a pause that is part of the scenario.
 fn pause(ms: u64) {
     sleep(Duration::from_millis(ms));
@@ -107,7 +100,7 @@ fn refused_connects_that_are_no_trouble() {
         pause(100);
     }
     listener.close();
-    nothing_fires(watch, "refused-connects.alike");
+    watch.finds_nothing().keep("refused-connects.alike");
 }
 
 #[test]
@@ -175,7 +168,7 @@ fn connect_timeouts_that_are_no_trouble() {
     peer.lose(SYN);
     peer.accept();
     sock.finish_connect().expect("the third SYN is answered");
-    nothing_fires(watch, "connect-timeouts.alike");
+    watch.finds_nothing().keep("connect-timeouts.alike");
 }
 
 #[test]
@@ -250,7 +243,7 @@ fn reset_storm_that_is_no_trouble() {
     drop(servers);
     drop(clients);
     listener.close();
-    nothing_fires(watch, "reset-storm.alike");
+    watch.finds_nothing().keep("reset-storm.alike");
 }
 
 /// Connections from `here` that keep alive by a probe a second, of which two may go unanswered.
@@ -306,7 +299,7 @@ fn keepalive_deaths_that_are_no_trouble() {
         }
     }
     listener.close();
-    nothing_fires(watch, "keepalive-deaths.alike");
+    watch.finds_nothing().keep("keepalive-deaths.alike");
 }
 
 /// A question and an answer.
@@ -359,7 +352,7 @@ fn short_lived_churn_that_is_no_trouble() {
     close_in_order(client, server);
     listener.close();
     drop(services);
-    nothing_fires(watch, "short-lived-churn.alike");
+    watch.finds_nothing().keep("short-lived-churn.alike");
 }
 
 #[test]
@@ -415,5 +408,5 @@ fn retransmit_burst_that_is_no_trouble() {
     wait_until("the answer to what was sent", || client.state() == 1);
     close_in_order(client, server);
     listener.close();
-    nothing_fires(watch, "retransmit-burst.alike");
+    watch.finds_nothing().keep("retransmit-burst.alike");
 }

@@ -86,12 +86,16 @@ fn what_is_not_described_is_refused_and_what_nobody_reads_is_not() {
     assert_eq!(none.refuse_tracepoint("sys_exit"), None);
 }
 
-/// The oldest kernels' kfree_skb has no reason and no socket.
+/// The oldest kernels' kfree_skb has no reason, and older ones' no socket.
 #[test]
 fn tracepoints_have_arguments_of_their_own() {
-    let refusal = |args: &[Type]| kernel("kfree_skb", args, Type::Void).refuse_tracepoint("kfree_skb");
-    assert_eq!(refusal(&[to("sk_buff"), to(""), Type::Integer, to("sock")]), None);
-    assert_eq!(refusal(&[to("sk_buff"), to(""), Type::Integer]).as_deref(), Some("it has 3 arguments here, not 4"));
+    let told = |args: &[Type]| {
+        let kernel = kernel(DROPPED, args, Type::Void);
+        (kernel.refuse_tracepoint(DROPPED), kernel.drops_name_sockets())
+    };
+    assert_eq!(told(&[to("sk_buff"), to(""), Type::Integer, to("sock")]), (None, true));
+    assert_eq!(told(&[to("sk_buff"), to(""), Type::Integer]), (None, false));
+    assert_eq!(told(&[to("sk_buff"), to("")]), (Some("it has 2 arguments here, not 3".to_owned()), false));
 }
 
 #[test]
@@ -106,7 +110,7 @@ fn this_kernel_is_as_expected() {
             ))
         })
         // What older kernels lack is refused there, and another hook serves.
-        .filter(|(name, _)| !["sk_data_ready", "kfree_skb", "inet_reqsk_clone"].contains(name))
+        .filter(|(name, _)| !["sk_data_ready", DROPPED, "inet_reqsk_clone"].contains(name))
         .collect();
     assert_eq!(refused, []);
 }

@@ -40,6 +40,8 @@ pub(super) enum Need {
     ListenOverflow,
     /// Number of the reason for a RST that no socket stands behind.
     NoSocketReset,
+    /// Number of the reason for a drop for which no socket could be found.
+    NoSocketDrop,
 }
 
 impl Need {
@@ -50,6 +52,7 @@ impl Need {
             Self::TwTimer => "tw_timer_handler",
             Self::ListenOverflow => "SKB_DROP_REASON_TCP_LISTEN_OVERFLOW",
             Self::NoSocketReset => "SK_RST_REASON_NO_SOCKET",
+            Self::NoSocketDrop => "SKB_DROP_REASON_NO_SOCKET",
         }
     }
 
@@ -59,6 +62,7 @@ impl Need {
             Self::TwTimer => globals.tw_timer != 0,
             Self::ListenOverflow => globals.overflow_reason != 0,
             Self::NoSocketReset => globals.no_socket_reason != 0,
+            Self::NoSocketDrop => globals.no_socket_drop != 0,
         }
     }
 
@@ -67,7 +71,7 @@ impl Need {
             Self::ReqskTimer | Self::TwTimer => {
                 format!("the kernel shows no address of {} (see kernel.kptr_restrict)", self.symbol())
             }
-            Self::ListenOverflow => format!("this kernel has no drop reason {}", self.symbol()),
+            Self::ListenOverflow | Self::NoSocketDrop => format!("this kernel has no drop reason {}", self.symbol()),
             Self::NoSocketReset => format!("this kernel does not tell why it sends a RST ({})", self.symbol()),
         }
     }
@@ -229,12 +233,16 @@ pub(super) const CONNECTIONS: &[Wanted] = &[
         ..connection(
             "probes",
             false,
-            &[Candidate {
-                tier: Tier::Tracepoint,
-                object: Object::Core,
-                needs: &[Need::NoSocketReset],
-                parts: &[pair!(tp("probe", "tcp_send_reset"), PROBE)],
-            }],
+            &[
+                Candidate {
+                    needs: &[Need::NoSocketReset],
+                    ..core(Tier::Tracepoint, &[pair!(tp("probe", "tcp_send_reset"), PROBE)])
+                },
+                Candidate {
+                    needs: &[Need::NoSocketDrop],
+                    ..core(Tier::Tracepoint, &[pair!(hot("probe_dropped", "kfree_skb"), PROBE)])
+                },
+            ],
         )
     },
     connection(

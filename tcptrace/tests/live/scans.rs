@@ -5,7 +5,6 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 use serde_json::Value;
 
 use crate::{
-    peers::nothing_fires,
     support::{
         netns::Netns,
         segment::{
@@ -76,7 +75,7 @@ fn stale_syn_that_is_no_trouble() {
         stray(&tun, 40710, 8702, 70_000 * n + 35_000);
     }
     listener.close();
-    nothing_fires(watch, "stale-syn.alike");
+    watch.finds_nothing().keep("stale-syn.alike");
 }
 
 /// It names who tried, and what.
@@ -165,5 +164,5 @@ fn port_scan_that_is_none() {
             writer.write(&Segment { from, to, seq: 7, ack, flags, window: 1024, payload: vec![] }.encode());
         }
     }
-    nothing_fires(watch, "port-scan.alike");
+    watch.finds_nothing().keep("port-scan.alike");
 }

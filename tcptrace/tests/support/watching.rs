@@ -3,6 +3,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    thread::sleep,
     time::Duration,
 };
 
@@ -54,6 +55,13 @@ impl Watching {
     /// The first of this rule that is resolved.
     pub fn resolves(&self, rule: &str) -> Value {
         self.live.wait_for(rule, |line| line["rule"] == rule && line["status"] == "resolved")
+    }
+
+    /// Two intervals end, each of which would tell of trouble: none does.
+    #[track_caller]
+    pub fn finds_nothing(self) -> Stopped {
+        sleep(Duration::from_millis(1200));
+        self.stop(&[])
     }
 
     /// End it: exactly these rules have fired, and nothing was lost.
