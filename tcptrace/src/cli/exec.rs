@@ -4,7 +4,10 @@ use std::{
     io::Write as _,
     os::unix::process::CommandExt as _,
     process::{Child, Command, Stdio},
-    sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel},
+    sync::{
+        Arc, OnceLock,
+        mpsc::{Receiver, Sender, channel},
+    },
     thread::JoinHandle,
     time::{Duration, Instant},
 };
@@ -30,8 +33,8 @@ const LOOK: Duration = Duration::from_millis(10);
 #[derive(Debug)]
 pub struct Exec {
     lines: Sender<Vec<u8>>,
-    /// That nothing more will come.
-    end: Sender<Instant>,
+    /// See [`Runs::end`].
+    end: Arc<OnceLock<Instant>>,
     thread: JoinHandle<()>,
 }
 
@@ -42,11 +45,11 @@ impl Exec {
     /// No thread could be had.
     pub fn start(command: &str) -> Result<Self> {
         let (lines, told) = channel();
-        let (end, ended) = channel();
-        let mut runs = Runs { command: command.to_owned(), wrong: Wrong::default() };
+        let end = Arc::default();
+        let mut runs = Runs { command: command.to_owned(), end: Arc::clone(&end), wrong: Wrong::default() };
         let thread = std::thread::Builder::new()
             .name("exec".to_owned())
-            .spawn(move || runs.all(&told, &ended))
+            .spawn(move || runs.all(&told))
             .map_err(|e| Error::io("start a thread for --exec", e))?;
         Ok(Self { lines, end, thread })
     }
@@ -60,7 +63,7 @@ impl Exec {
     /// Nothing more will come: wait until the command had what is still to be handed over, ten seconds at most.
     pub fn finish(self) {
         let Self { lines, end, thread } = self;
-        let _ = end.send(Instant::now() + AT_THE_END);
+        let _ = end.set(Instant::now() + AT_THE_END);
         std::mem::drop(lines);
         let _ = thread.join();
     }
@@ -68,6 +71,8 @@ impl Exec {
 
 struct Runs {
     command: String,
+    /// Until when findings are handed over; not set: more may come.
+    end: Arc<OnceLock<Instant>>,
     wrong: Wrong,
 }
 
@@ -79,21 +84,12 @@ struct Wrong {
 }
 
 impl Runs {
-    fn all(&mut self, lines: &Receiver<Vec<u8>>, ended: &Receiver<Instant>) {
-        let mut end = None;
+    fn all(&mut self, lines: &Receiver<Vec<u8>>) {
         let mut late = 0_u64;
-        loop {
-            let line = match lines.recv_timeout(SAID_EVERY) {
-                Ok(line) => line,
-                Err(RecvTimeoutError::Timeout) => continue,
-                Err(RecvTimeoutError::Disconnected) => break,
-            };
-            end = end.or_else(|| ended.try_recv().ok());
-            if end.is_some_and(|end| Instant::now() >= end) {
+        while let Ok(line) = lines.recv() {
+            if self.is_over() {
                 late += 1;
-                continue;
-            }
-            if let Err(what) = self.one(&line, &mut end, ended) {
+            } else if let Err(what) = self.one(&line) {
                 self.wrong.say(&what);
             }
         }
@@ -104,13 +100,12 @@ impl Runs {
         }
     }
 
+    fn is_over(&self) -> bool {
+        self.end.get().is_some_and(|end| Instant::now() >= *end)
+    }
+
     /// One finding; what went wrong.
-    fn one(
-        &self,
-        line: &[u8],
-        end: &mut Option<Instant>,
-        ended: &Receiver<Instant>,
-    ) -> std::result::Result<(), String> {
+    fn one(&self, line: &[u8]) -> std::result::Result<(), String> {
         let mut child = Command::new("sh")
             .args(["-c", &self.command])
             .stdin(Stdio::piped())
@@ -129,9 +124,7 @@ impl Runs {
             if let Some(status) = child.try_wait().map_err(|e| format!("cannot wait for it: {e}"))? {
                 return if status.success() { Ok(()) } else { Err(failed(status)) };
             }
-            *end = end.or_else(|| ended.try_recv().ok());
-            let now = Instant::now();
-            if now >= began + PATIENCE || end.is_some_and(|end| now >= end) {
+            if began.elapsed() >= PATIENCE || self.is_over() {
                 kill(&mut child);
                 return Err(format!("it did not end within {} s, and was ended", PATIENCE.as_secs()));
             }

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use clap::{Parser, error::ErrorKind};
+use clap::{CommandFactory as _, Parser, error::ErrorKind};
 
 use crate::{
     error::{Error, Result},
@@ -227,9 +227,10 @@ pub fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Option<Config>
             return Ok(None);
         }
         Err(e) if e.kind() == ErrorKind::MissingSubcommand => {
-            return Err(Error::Usage(
-                "which command? trace, conns, queues, record, report, doctor or explain".to_owned(),
-            ));
+            let commands = Arguments::command();
+            let names: Vec<_> =
+                commands.get_subcommands().filter(|c| !c.is_hide_set()).map(clap::Command::get_name).collect();
+            return Err(Error::Usage(format!("which command? {}", names.join(", "))));
         }
         Err(e) => return Err(Error::Usage(one_line(&e))),
     };

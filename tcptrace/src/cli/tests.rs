@@ -87,7 +87,7 @@ fn commands_that_pages_show_exist() {
 #[test]
 fn what_makes_no_sense_is_one_line() {
     for (line, says) in [
-        ("tcptrace", "which command? trace, conns, queues, record, report, doctor or explain"),
+        ("tcptrace", "which command? trace, conns, queues, watch, record, report, doctor, explain, completions"),
         ("tcptrace trase", "unrecognized subcommand 'trase'; a similar subcommand exists: 'trace'"),
         ("tcptrace trace --jsn", "unexpected argument '--jsn' found; a similar argument exists: '--json'"),
         ("tcptrace record", "the following required arguments were not provided: <FILE>"),

@@ -230,10 +230,8 @@ impl<S: Sink> Gate<S> {
 
     /// The same of what nobody else asks for a verdict of.
     fn seen(&mut self, f: impl Fn(&Filter) -> Verdict) -> Option<&mut Seen> {
-        if self.detect.is_none() {
-            return None;
-        }
-        self.judged(self.verdict(f))
+        let verdict = self.detect.as_ref().map(|_| self.verdict(f))?;
+        self.judged(verdict)
     }
 
     /// An unwanted connection of which nothing more will come is to be forgotten, or it would stay for ever. Nor is its other end to

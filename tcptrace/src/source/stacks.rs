@@ -106,6 +106,11 @@ impl Stream {
         if is_quiet && !frames.iter().any(|record| copied(record).is_some()) {
             return;
         }
+        if self.waits_on(now) {
+            self.held.extend(frames.as_bytes());
+            frames.clear();
+            return;
+        }
         let mut held = std::mem::take(&mut self.held);
         held.extend(frames.as_bytes());
         frames.clear();
@@ -130,6 +135,18 @@ impl Stream {
             }
         }
         frames.extend(&bytes[from..]);
+    }
+
+    /// Does what is held back stay? Its first record is what all of it waits for.
+    fn waits_on(&self, now: u64) -> bool {
+        let first = self.held.iter().next().and_then(copied);
+        first
+            .is_some_and(|(key, ts)| self.late.is_empty() && !self.answers.contains_key(&key) && self.has_time(now, ts))
+    }
+
+    /// May a record of `ts` wait for its stack?
+    fn has_time(&self, now: u64, ts: u64) -> bool {
+        self.held.len() <= HOLD && now.saturating_sub(ts) <= PATIENCE
     }
 
     /// Tell of what came too late for its record.

@@ -41,12 +41,15 @@ impl Modules {
         let place = (process.number, mapping.start);
         let key = match self.located.get(&place).filter(|key| self.known.contains_key(*key)) {
             Some(key) => *key,
-            None => self.find(process, mapping)?,
+            None => {
+                let key = self.find(process, mapping)?;
+                if self.located.len() >= MOST_LOCATED {
+                    self.located.clear();
+                }
+                self.located.insert(place, key);
+                key
+            }
         };
-        if self.located.len() >= MOST_LOCATED {
-            self.located.clear();
-        }
-        self.located.insert(place, key);
         self.uses += 1;
         let entry = self.known.get_mut(&key)?;
         entry.used = self.uses;

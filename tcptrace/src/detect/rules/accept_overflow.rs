@@ -51,7 +51,7 @@ fn check(seen: &Seen, limits: &Limits<'_>, out: &mut Verdicts) {
     for listener in seen.listeners.iter() {
         let limits = limits.at(listener.subject.lport);
         let sums = listener.last(seen.now, SECONDS);
-        let turned_away = turned_away(&sums);
+        let turned_away = sums.turned_away();
         if turned_away == 0 || turned_away < limits.count(&CLIENTS) {
             continue;
         }
@@ -65,10 +65,6 @@ fn check(seen: &Seen, limits: &Limits<'_>, out: &mut Verdicts) {
         let severity = if critical { Severity::Critical } else { Severity::Warning };
         out.trouble(case(listener, &sums, clients, pace, severity, seen.now));
     }
-}
-
-fn turned_away(sums: &Sums) -> u64 {
-    sums.overflows().iter().sum::<u64>() + sums.unnamed_drops
 }
 
 /// What the process does meanwhile.

@@ -118,7 +118,7 @@ impl Group {
         for other in seen.listeners.iter().filter(|l| l.group == listener.group) {
             let sums = other.last(seen.now, SECONDS);
             // Those that were turned away came to it, too.
-            let turned_away = sums.overflows().iter().sum::<u64>() + sums.unnamed_drops;
+            let turned_away = sums.turned_away();
             let came = sums.completed? + turned_away;
             group.listeners += 1;
             group.completed += came;

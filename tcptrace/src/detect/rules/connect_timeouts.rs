@@ -73,17 +73,7 @@ fn check(seen: &Seen, limits: &Limits<'_>, out: &mut Verdicts) {
 }
 
 fn case(seen: &Seen, party: &Party, failing: Option<Failing>, waiting: u32, since: u64) -> Case {
-    let f = failing.unwrap_or(Failing {
-        since,
-        last: seen.now,
-        refused: 0,
-        icmp: 0,
-        timed_out: 0,
-        gave_up: 0,
-        unreachable: 0,
-        errno: 0,
-        longest: 0,
-    });
+    let f = failing.unwrap_or(Failing { since, last: seen.now, ..Failing::default() });
     let silent = f.timed_out + f.gave_up + waiting;
     let unreachable = f.unreachable > silent;
     let n = u64::from(silent + f.unreachable);

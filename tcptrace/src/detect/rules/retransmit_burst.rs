@@ -6,7 +6,7 @@ use crate::{
         rule::{Case, Rule, Verdicts},
         seen::{
             Seen,
-            retransmits::{Again, Host, Sent},
+            retransmits::{Again, Host},
         },
     },
     model::{Measure, Said, Severity, Subject, count, finding},
@@ -49,20 +49,31 @@ const ALONE: Limit = Limit {
 
 fn check(seen: &Seen, limits: &Limits<'_>, out: &mut Verdicts) {
     for host in seen.retransmits.hosts() {
-        let again = seen.retransmits.to(&host, seen.now, WINDOW_NS);
+        let again = seen.retransmits.to(host, seen.now, WINDOW_NS);
         // A connection that hears nothing any more sends little, and there is a rule for it.
         if again.segments < limits.count(&SEGMENTS) || again.seconds < SECONDS || again.backed_off > again.segments {
             continue;
         }
-        let sent = seen.retransmits.sent(host.0, seen.now, WINDOW_NS).filter(|sent| sent.segments > 0);
+        let counted = seen.namespaces.get(host.0).map(|namespace| namespace.last(seen.now, WINDOW_NS / SECOND));
+        let sent = counted.map(|counted| Sent { segments: counted.of("OutSegs"), again: counted.of("RetransSegs") });
+        let sent = sent.filter(|sent| sent.segments > 0);
         let bad = match &sent {
             Some(sent) => share(&again, sent) >= limits.number(&SHARE),
             None => again.segments >= limits.count(&ALONE),
         };
         if bad {
-            out.trouble(case(seen, &host, &again, sent));
+            out.trouble(case(seen, host, &again, sent));
         }
     }
+}
+
+/// What the kernel counted in a namespace.
+#[derive(Clone, Copy, Debug)]
+struct Sent {
+    /// Segments, without those that were sent again.
+    segments: u64,
+    /// Those that were.
+    again: u64,
 }
 
 /// Of what was sent in the namespace. The last interval may not be over: then there is less than was sent.

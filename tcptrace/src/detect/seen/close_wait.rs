@@ -230,18 +230,11 @@ impl CloseWaits {
     }
 
     pub(super) fn advance(&mut self, now: u64) {
-        self.groups.retain(|_, group| {
-            group.left.forget(now);
-            !group.held.is_empty() || !group.left.is_empty()
-        });
+        self.groups.retain(|_, group| group.left.lives(now) || !group.held.is_empty());
     }
 
     /// All of them, in an order that is the same each time.
     pub fn iter(&self) -> impl Iterator<Item = &Group> {
-        let mut all: Vec<_> = self.groups.iter().collect();
-        all.sort_unstable_by_key(|((netns, pid, role, raddr, port), _)| {
-            (*netns, *pid, role.map(|r| r as u8), *raddr, *port)
-        });
-        all.into_iter().map(|(_, group)| group)
+        self.groups.values()
     }
 }

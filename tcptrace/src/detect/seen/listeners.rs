@@ -23,30 +23,20 @@ const LISTENERS: usize = 10_000;
 pub struct Sums {
     /// Microseconds of the intervals.
     pub us: u64,
-    /// SYNs that reached it.
-    pub syns: Option<u64>,
-    /// Requests put into the SYN queue.
-    pub queued: Option<u64>,
     /// Connections put into the accept queue.
     pub completed: Option<u64>,
     /// Taken from it.
     pub accepted: Option<u64>,
     /// Cookies sent.
     pub cookies_sent: Option<u64>,
-    /// Connections made by a returned cookie.
-    pub cookies_ok: Option<u64>,
     /// By reason, in the order of [`drop`].
     pub dropped: Dropped,
     /// SYN-ACKs sent again.
     pub synack_retrans: Option<u64>,
-    /// Growth of `sk_drops`.
-    pub sk_drops: Option<u64>,
-    /// Of them those while the accept queue was full, where nothing tells their reason: SYNs, most likely.
+    /// Growth of `sk_drops` while the accept queue was full, where nothing tells the reason: SYNs, most likely.
     pub unnamed_drops: u64,
     /// Records of single requests that were not made for their rate.
     pub held_back: u64,
-    /// Half-open requests, most in an interval.
-    pub syn_peak: Option<u32>,
     /// Connections that waited for accept(), most in an interval.
     pub accept_peak: Option<u32>,
     /// Distinct sources, most in an interval.
@@ -61,18 +51,13 @@ impl Sums {
     fn of(l: &Listening) -> Self {
         Self {
             us: l.interval_us,
-            syns: l.syns,
-            queued: l.queued,
             completed: l.completed,
             accepted: l.accepted,
             cookies_sent: l.cookies_sent,
-            cookies_ok: l.cookies_ok,
             dropped: l.dropped,
             synack_retrans: l.synack_retrans,
-            sk_drops: l.sk_drops,
             unnamed_drops: unnamed_drops(l),
             held_back: l.held_back,
-            syn_peak: l.syn_queue.peak,
             accept_peak: l.accept_queue.peak,
             sources: l.sources,
             wait_max: l.waits.map(|w| w.max),
@@ -97,6 +82,12 @@ impl Sums {
     pub fn overflows(&self) -> [u64; 2] {
         [drop::ACCEPT_QUEUE_FULL_SYN, drop::ACCEPT_QUEUE_FULL_ACK].map(|reason| self.dropped(reason))
     }
+
+    /// The same together with what most likely was one.
+    #[must_use]
+    pub fn turned_away(&self) -> u64 {
+        self.overflows().iter().sum::<u64>() + self.unnamed_drops
+    }
 }
 
 /// A final ACK that meets a full accept queue raises `sk_drops` twice.
@@ -111,28 +102,19 @@ impl AddAssign<&Self> for Sums {
         if other.us == 0 {
             return;
         }
-        if self.us == 0 {
-            self.clone_from(other);
-            return;
-        }
         let add = |a: &mut Option<u64>, b: Option<u64>| {
             if let Some(b) = b {
                 *a = Some(a.unwrap_or(0) + b);
             }
         };
         self.us += other.us;
-        add(&mut self.syns, other.syns);
-        add(&mut self.queued, other.queued);
         add(&mut self.completed, other.completed);
         add(&mut self.accepted, other.accepted);
         add(&mut self.cookies_sent, other.cookies_sent);
-        add(&mut self.cookies_ok, other.cookies_ok);
         self.dropped.iter_mut().zip(other.dropped).for_each(|(a, b)| add(a, b));
         add(&mut self.synack_retrans, other.synack_retrans);
-        add(&mut self.sk_drops, other.sk_drops);
         self.unnamed_drops += other.unnamed_drops;
         self.held_back += other.held_back;
-        self.syn_peak = self.syn_peak.max(other.syn_peak);
         self.accept_peak = self.accept_peak.max(other.accept_peak);
         self.sources = self.sources.max(other.sources);
         self.wait_max = self.wait_max.max(other.wait_max);
@@ -234,7 +216,7 @@ impl Listener {
         }
         let sums = Sums::of(l);
         self.flows.push(Flow::of(l, counters));
-        self.bursts.interval(l, sums.overflows().iter().sum::<u64>() + sums.unnamed_drops);
+        self.bursts.interval(l, sums.turned_away());
         *self.recent.at(l.ts) += &sums;
     }
 }
@@ -269,8 +251,6 @@ impl Listeners {
 
     /// All of them, in the order in which they were first seen.
     pub fn iter(&self) -> impl Iterator<Item = &Listener> {
-        let mut all: Vec<_> = self.of.iter().collect();
-        all.sort_unstable_by_key(|(id, _)| **id);
-        all.into_iter().map(|(_, listener)| listener)
+        self.of.values()
     }
 }

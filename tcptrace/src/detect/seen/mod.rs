@@ -150,7 +150,6 @@ impl Observer for Seen {
 
     fn netns(&mut self, n: &NetnsCounters) {
         self.listeners.netns(n);
-        self.retransmits.netns(n);
         self.namespaces.counters(n);
     }
 

@@ -214,12 +214,8 @@ impl Namespaces {
     pub(super) fn advance(&mut self, now: u64) {
         for namespace in self.0.values_mut() {
             namespace.counted.forget(now);
-            let lives = |closer: &mut Closer| {
-                closer.recent.forget(now);
-                !closer.recent.is_empty()
-            };
-            namespace.time_waiters.retain(|_, closer| lives(closer));
-            namespace.leavers.retain(|_, closer| lives(closer));
+            namespace.time_waiters.retain(|_, closer| closer.recent.lives(now));
+            namespace.leavers.retain(|_, closer| closer.recent.lives(now));
         }
     }
 

@@ -176,10 +176,7 @@ impl Ports {
             }
             stays
         });
-        ways.retain(|_, used| {
-            used.failed.forget(now);
-            used.open + used.waiting > 0 || !used.failed.is_empty()
-        });
+        ways.retain(|_, used| used.failed.lives(now) || used.open + used.waiting > 0);
     }
 
     /// All ways.

@@ -1,17 +1,16 @@
-//! Segments that were sent again, by peer and connection, and what the kernel sent in all.
+//! Segments that were sent again, by peer and connection.
 
 use std::{collections::BTreeMap, net::IpAddr, ops::AddAssign};
 
 use super::window::Window;
-use crate::model::{Connection, Mark, Marked, NetnsCounters, State, address};
+use crate::model::{Connection, Mark, Marked, State, address};
 
 const SECOND: u64 = 1_000_000_000;
 /// Seconds that are kept.
 const SECONDS: u64 = 16;
-/// Peers, connections and network namespaces that are told apart.
+/// Peers and connections that are told apart.
 const PEERS: usize = 4096;
 const FLOWS: usize = 8192;
-const NAMESPACES: usize = 1024;
 /// A retransmission timer that runs out again and again waits twice as long each time; less than half as long again, or more than three
 /// times, is another's doing.
 const DOUBLED: std::ops::RangeInclusive<u64> = 16..=30;
@@ -38,22 +37,6 @@ impl AddAssign<&Self> for Again {
     }
 }
 
-/// What the kernel counted in an interval.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Sent {
-    /// Segments, without those that were sent again.
-    pub segments: u64,
-    /// Those that were.
-    pub again: u64,
-}
-
-impl AddAssign<&Self> for Sent {
-    fn add_assign(&mut self, other: &Self) {
-        self.segments += other.segments;
-        self.again += other.again;
-    }
-}
-
 #[derive(Clone, Copy, Debug)]
 struct Flow {
     host: Host,
@@ -67,7 +50,6 @@ struct Flow {
 pub struct Retransmits {
     hosts: BTreeMap<Host, Window<Again>>,
     flows: BTreeMap<u64, Flow>,
-    namespaces: BTreeMap<u32, Window<Sent>>,
 }
 
 impl Retransmits {
@@ -98,15 +80,6 @@ impl Retransmits {
         }
     }
 
-    pub(in crate::detect) fn netns(&mut self, n: &NetnsCounters) {
-        let count = |name: &str| n.counters.iter().find(|(counter, _)| counter == name).map(|(_, growth)| *growth);
-        let (Some(segments), Some(again)) = (count("OutSegs"), count("RetransSegs")) else { return };
-        if self.namespaces.len() < NAMESPACES || self.namespaces.contains_key(&n.netns) {
-            let window = self.namespaces.entry(n.netns).or_insert_with(|| Window::new(SECOND, SECONDS));
-            *window.at(n.ts) += &Sent { segments, again };
-        }
-    }
-
     pub(in crate::detect) fn over(&mut self, c: &Connection) {
         self.flows.remove(&c.id);
     }
@@ -114,22 +87,12 @@ impl Retransmits {
     pub(in crate::detect) fn advance(&mut self, now: u64) {
         let old = now.saturating_sub(SECONDS * SECOND);
         self.flows.retain(|_, flow| flow.last >= old);
-        self.hosts.retain(|_, window| {
-            window.forget(now);
-            !window.is_empty()
-        });
-        self.namespaces.retain(|_, window| {
-            window.forget(now);
-            !window.is_empty()
-        });
+        self.hosts.retain(|_, window| window.lives(now));
     }
 
     /// Peers that segments were sent to again, in the order of their addresses.
-    #[must_use]
-    pub fn hosts(&self) -> Vec<Host> {
-        let mut hosts: Vec<_> = self.hosts.keys().copied().collect();
-        hosts.sort_unstable();
-        hosts
+    pub fn hosts(&self) -> impl Iterator<Item = &Host> {
+        self.hosts.keys()
     }
 
     /// What was sent again to a peer in the last `ns`.
@@ -142,11 +105,5 @@ impl Retransmits {
     #[must_use]
     pub fn flows(&self, host: &Host, now: u64, ns: u64) -> usize {
         self.flows.values().filter(|flow| flow.host == *host && flow.last.saturating_add(ns) >= now).count()
-    }
-
-    /// What the kernel counted in that namespace in the last `ns`; None where nobody read its counters.
-    #[must_use]
-    pub fn sent(&self, netns: u32, now: u64, ns: u64) -> Option<Sent> {
-        self.namespaces.get(&netns).map(|window| window.sum(now, ns))
     }
 }

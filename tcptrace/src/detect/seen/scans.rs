@@ -162,9 +162,7 @@ impl Scans {
 
     /// All of them, in the order of their addresses.
     pub fn sources(&self) -> impl Iterator<Item = &Source> {
-        let mut all: Vec<_> = self.of.values().collect();
-        all.sort_unstable_by_key(|source| source.key);
-        all.into_iter()
+        self.of.values()
     }
 }
 

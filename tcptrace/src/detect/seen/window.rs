@@ -55,6 +55,12 @@ impl<T: Default + for<'a> AddAssign<&'a T>> Window<T> {
         }
     }
 
+    /// Let go of what is too old: is anything left?
+    pub fn lives(&mut self, now: u64) -> bool {
+        self.forget(now);
+        !self.is_empty()
+    }
+
     /// Is nothing left of it?
     #[must_use]
     pub fn is_empty(&self) -> bool {

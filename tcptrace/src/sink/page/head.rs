@@ -1,8 +1,8 @@
 //! Where a recording comes from, its sums, what looks wrong.
 
-use super::{Block, Page, Section, Span, count, outside, percent, plain, sentence, size};
+use super::{Block, Page, Section, Span, outside, percent, plain, sentence, size};
 use crate::{
-    model::End,
+    model::{End, count},
     report::{Moment, Part, Trouble, Wrong},
     sink::text::{Tone, duration, rate, subject},
 };

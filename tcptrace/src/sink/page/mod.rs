@@ -233,10 +233,6 @@ fn ends(c: &Connection) -> String {
     text
 }
 
-fn count(n: u64, one: &str, many: &str) -> String {
-    format!("{n} {}", if n == 1 { one } else { many })
-}
-
 /// `12.3 %`, with as many digits as say something; `<0.01 %`.
 fn percent(n: u64, of: u64) -> String {
     let hundredths = (u128::from(n) * 10_000 / u128::from(of.max(1))) as u64;

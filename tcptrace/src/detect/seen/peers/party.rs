@@ -40,7 +40,7 @@ impl Side {
 }
 
 /// Attempts to connect that came to nothing, since the last one that did not.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Failing {
     /// When the first of them began.
     pub since: u64,
