@@ -33,6 +33,7 @@ pub mod sampler;
 pub mod signal;
 pub mod snapshot;
 pub mod symbols;
+mod sysctls;
 
 pub use error::Error;
 

@@ -30,16 +30,13 @@ use super::{
     rest::{self, Rest},
     signal::{Signal, Tier},
     snapshot,
+    sysctls::{self, Sysctls},
 };
 use crate::frame::{Frames, fact};
 
 /// How often all namespaces are searched for listeners, nanoseconds. It is the first time that matters: what listens later is marked by
 /// the program that sees it, unless its run was missed.
 const SCAN: u64 = 60_000_000_000;
-/// How often settings are read, nanoseconds: nobody changes them often.
-const SETTINGS: u64 = 5_000_000_000;
-/// How often settings that did not change are told again: a recording may begin in the middle.
-const AGAIN: u64 = 60_000_000_000;
 /// A half-open request of a listener that is gone counts when its timer ends it: within 63 s, by default.
 const LINGER: u64 = 70_000_000_000;
 
@@ -65,19 +62,9 @@ pub struct Sampler {
     last: u64,
     fates: HashMap<u64, Fate>,
     rest: Rest,
-    /// Settings of namespaces.
-    told_settings: HashMap<u32, Told>,
+    sysctls: Sysctls,
     /// Sockets that wait for one of their ends to close, and how many there are of each kind; None: nobody asks.
     closing: Option<Closing>,
-}
-
-/// Settings as they were told of last.
-struct Told {
-    settings: Vec<(String, String)>,
-    /// When.
-    at: u64,
-    /// When they were read last.
-    read: u64,
 }
 
 /// What a [`Sampler`] can be told.
@@ -159,7 +146,7 @@ impl Sampler {
             next_scan: 0,
             last: 0,
             fates: HashMap::new(),
-            told_settings: HashMap::new(),
+            sysctls: Sysctls::default(),
             rest: Rest::default(),
             closing: settings.closing.then(Closing::default),
         })
@@ -237,7 +224,7 @@ impl Sampler {
         if now >= self.next_scan {
             self.next_scan = now + SCAN;
             self.paths = snapshot::namespaces(&self.wanted);
-            self.told_settings.retain(|netns, _| self.paths.contains_key(netns));
+            self.sysctls.retain(|netns| self.paths.contains_key(&netns));
             for inum in self.paths.keys().copied().collect::<Vec<_>>() {
                 // One that vanished has no listeners; one that a process hides is found by what happens in it.
                 let _ = self.enter(inum).and_then(|()| read(&self.mark));
@@ -254,7 +241,7 @@ impl Sampler {
             let gauges = |gauges| if gauges { counters::gauges() } else { Ok(Vec::new()) };
             let counters = self.enter(netns).and_then(|()| Ok((counters::read()?, gauges(self.closing.is_some())?)));
             if let Ok((counters, gauges)) = counters {
-                let settings = self.settings(netns, now);
+                let settings = self.sysctls.due(netns, now, sysctls::read);
                 rows.counters.push(fact::Netns { netns, counters, settings, gauges });
             }
         }
@@ -284,25 +271,6 @@ impl Sampler {
         rests
     }
 
-    /// Settings of the namespace that this thread is in, if it is time to tell of them.
-    fn settings(&mut self, netns: u32, now: u64) -> Vec<(String, String)> {
-        let told = self.told_settings.get_mut(&netns);
-        if told.as_ref().is_some_and(|told| now < told.read.saturating_add(SETTINGS)) {
-            return Vec::new();
-        }
-        let settings = counters::settings();
-        match told {
-            Some(told) if told.settings == settings && now < told.at.saturating_add(AGAIN) => {
-                told.read = now;
-                Vec::new()
-            }
-            _ => {
-                self.told_settings.insert(netns, Told { settings: settings.clone(), at: now, read: now });
-                settings
-            }
-        }
-    }
-
     /// Sockets that wait for one of their ends to close, of every namespace that has sockets, and the counters of those that were not read
     /// yet. What this finds out has no part in the totals of listeners.
     fn look_at_closing(&mut self, now: u64, rows: &mut Rows) {
@@ -318,11 +286,11 @@ impl Sampler {
                 let Ok(gauges) = counters::gauges() else { continue };
                 if self.wanted.is_empty() && !has_sockets(&gauges) {
                     // Nothing to tell of, not even its settings.
-                    self.told_settings.remove(&netns);
+                    self.sysctls.forget(netns);
                     continue;
                 }
                 let Ok(counters) = counters::read() else { continue };
-                let settings = self.settings(netns, now);
+                let settings = self.sysctls.due(netns, now, sysctls::read);
                 rows.counters.push(fact::Netns { netns, counters, settings, gauges });
             }
             rows.closing.extend(closing.read(netns).ok().flatten());
