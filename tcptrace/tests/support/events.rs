@@ -3,9 +3,8 @@
 //! `TIME KIND [STATE|FROM>TO] [LOCAL REMOTE] [key=value …] [FLAG …]`. Time is in microseconds. `TIME SNAPSHOT begin=TIME netns=N,… [all=1]`
 //! closes the rows of a snapshot after a loss. Records of a socket (`sock=`) are
 //! numbered in sequence unless `seq=` says otherwise or SEQ_ABSENT is set. `REQUEST_EVENT` has `outcome=` (its name), `LISTENER_STATS`
-//! the names of totals (`PROBE` has `tcp=syn,fin,…`, `waits=BUCKET:N,…`, `sources=N` for so many registers at 1), `NETNS` those of counters, `START` `NAME=HOOK`.
 //! the names of totals (`waits=BUCKET:N,…`, `sources=N` for so many registers at 1), `NETNS` those of counters, settings (`-` for a blank)
-//! and gauges, `CLOSING` `close_wait=SOCK/UNREAD/UNSENT/SENT,…` and `fin_wait2=PEER/N,…`, `START` `NAME=HOOK`.
+//! and gauges, `PROBE` `tcp=syn,fin,…`, `CLOSING` `close_wait=SOCK/UNREAD/UNSENT/SENT,…` and `fin_wait2=PEER/N,…`, `START` `NAME=HOOK`.
 
 use std::{collections::HashMap, net::SocketAddr};
 

@@ -97,8 +97,6 @@ pub struct Balance {
     /// As in [`Flow`].
     pub turned_away: u64,
     /// As in [`Flow`].
-    pub syns: u64,
-    /// As in [`Flow`].
     pub cookies: u64,
     /// Until now.
     pub replies: u64,
@@ -210,7 +208,6 @@ impl Flows {
             sum.ns += flow.ns;
             sum.answered += flow.answered;
             sum.turned_away += flow.turned_away;
-            sum.syns += flow.syns;
             sum.cookies += flow.cookies;
         }
         (sum.ns > 0).then_some(sum)

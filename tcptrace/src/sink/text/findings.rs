@@ -45,11 +45,6 @@ impl<W: Write> FindingsText<W> {
         Self { out, look, clock }
     }
 
-    /// What was written to, for tests.
-    pub fn into_inner(self) -> W {
-        self.out.into_inner()
-    }
-
     fn head(&mut self, finding: &Finding) {
         let decimals = if self.look.width.is_some_and(|width| width < 100) { 0 } else { 3 };
         let (word, tone) = match (finding.status, finding.severity) {

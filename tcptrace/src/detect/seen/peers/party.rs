@@ -148,17 +148,7 @@ impl Party {
     /// An attempt to connect came to nothing.
     pub(super) fn failed(&mut self, c: &Connection, f: &Final, end: End) {
         let begun = c.start_ns.min(f.ts);
-        let fresh = Failing {
-            since: begun,
-            last: f.ts,
-            refused: 0,
-            icmp: 0,
-            timed_out: 0,
-            gave_up: 0,
-            unreachable: 0,
-            errno: 0,
-            longest: 0,
-        };
+        let fresh = Failing { since: begun, last: f.ts, ..Failing::default() };
         let mut failing = self.failing.unwrap_or(fresh);
         let count = match end {
             End::Refused if c.notes.rst_received => &mut failing.refused,
@@ -176,11 +166,7 @@ impl Party {
         failing.last = f.ts;
         failing.longest = failing.longest.max(f.ts - begun);
         self.failing = Some(failing);
-        let second = self.second(f.ts);
-        match end {
-            End::Refused => second.refused += 1,
-            _ => second.unanswered += 1,
-        }
+        self.second(f.ts).refused += u32::from(end == End::Refused);
     }
 
     /// A connection that was established is over.
@@ -189,7 +175,6 @@ impl Party {
         let lasted = f.lasted_ns(c);
         let second = self.second(f.ts);
         second.ended += 1;
-        second.segs_out += f.counters.map_or(0, |n| n.segs_out.into());
         if end == End::Fin {
             second.closed += 1;
             second.closed_here += u32::from(f.closed_by == Some(crate::model::ClosedBy::Local));

@@ -11,8 +11,6 @@ pub struct Tally {
     pub established: u32,
     /// SYNs that were answered by a RST, or as good as one.
     pub refused: u32,
-    /// Attempts that ended without an answer, those that the process gave up after a SYN was sent again included.
-    pub unanswered: u32,
     /// Connections that are over.
     pub ended: u32,
     /// Of these, by FINs.
@@ -33,8 +31,6 @@ pub struct Tally {
     pub handshake_us: u64,
     /// Their payload in both directions.
     pub bytes: u64,
-    /// Segments that connections which are over had sent.
-    pub segs_out: u64,
     /// 1: connections were closed by FINs in this second.
     pub busy_seconds: u32,
 }
@@ -45,7 +41,6 @@ impl AddAssign<&Self> for Tally {
         let Self {
             established,
             refused,
-            unanswered,
             ended,
             closed,
             closed_here,
@@ -56,12 +51,10 @@ impl AddAssign<&Self> for Tally {
             lasted_us,
             handshake_us,
             bytes,
-            segs_out,
             busy_seconds,
         } = *other;
         self.established += established;
         self.refused += refused;
-        self.unanswered += unanswered;
         self.ended += ended;
         self.closed += closed;
         self.closed_here += closed_here;
@@ -72,7 +65,6 @@ impl AddAssign<&Self> for Tally {
         self.lasted_us += lasted_us;
         self.handshake_us += handshake_us;
         self.bytes += bytes;
-        self.segs_out += segs_out;
         self.busy_seconds += busy_seconds;
     }
 }
