@@ -238,9 +238,11 @@ impl Sampler {
         let inhabited: BTreeSet<u32> = listeners.values().copied().chain(told).map(|(netns, _)| netns).collect();
         let mut rows = Rows { samples, listeners, ..Rows::default() };
         for netns in inhabited {
-            let gauges = |gauges| if gauges { counters::gauges() } else { Ok(Vec::new()) };
-            let counters = self.enter(netns).and_then(|()| Ok((counters::read()?, gauges(self.closing.is_some())?)));
-            if let Ok((counters, gauges)) = counters {
+            let read = self.enter(netns).and_then(|()| {
+                let gauges = self.closing.as_ref().map(|_| counters::gauges()).transpose()?;
+                Ok((counters::read()?, gauges.unwrap_or_default()))
+            });
+            if let Ok((counters, gauges)) = read {
                 let settings = self.sysctls.due(netns, now, sysctls::read);
                 rows.counters.push(fact::Netns { netns, counters, settings, gauges });
             }

@@ -247,15 +247,22 @@ fn numbers_are_those_of_a_packet_capture() {
     });
     // A port serves more than one of them, one after the other: by port and initial sequence number.
     let mut by_client: HashMap<(u16, u32), Vec<Mark>> = HashMap::new();
-    let mut latest = HashMap::new();
+    let (mut latest, mut closed) = (HashMap::new(), HashMap::<_, [bool; 2]>::new());
     for s in capture.segments() {
         let client = if s.from.port() == PORT { s.to.port() } else { s.from.port() };
         if s.flags == SYN {
             latest.insert(client, s.seq);
         }
-        by_client.entry((client, latest[&client])).or_default().extend(captured(&s, client));
+        let connection = (client, latest[&client]);
+        let fins = closed.entry(connection).or_default();
+        fins[usize::from(s.from.port() == PORT)] |= s.flags & FIN != 0;
+        // What still comes to an end that is over is answered by a RST without ACK, which is no socket's: here after both FINs ...
+        if s.flags == RST && *fins == [true; 2] {
+            continue;
+        }
+        by_client.entry(connection).or_default().extend(captured(&s, client));
     }
-    // What still comes to an end that has sent its RST is answered by another, which is no socket's.
+    // ... and here after the end's own RST.
     by_client.values_mut().for_each(|marks| marks.dedup_by(|later, mark| mark.1 == ["RST"] && later == mark));
     let clients: Vec<_> = connections_of(&lines).filter(|c| c["role"] == "client").collect();
     assert_eq!((clients.len(), by_client.len()), (*COMPARED, *COMPARED));

@@ -15,7 +15,7 @@ use super::{
     DEADLINE,
     netns::Netns,
     process::{self, Running},
-    run::Run,
+    run::{Run, brief},
     setting,
 };
 
@@ -114,8 +114,12 @@ impl Live {
             seen = text.0.len();
             assert!(!text.1, "the tracer ended before it printed {what}");
             let (again, timeout) = self.lines.more.wait_timeout(text, *DEADLINE).expect("no panic while locked");
+            if timeout.timed_out() {
+                let printed = again.0.clone();
+                drop(again);
+                panic!("waited {:?} for {what}; printed last: {}", *DEADLINE, brief(&printed));
+            }
             text = again;
-            assert!(!timeout.timed_out(), "waited {:?} for {what}", *DEADLINE);
         }
     }
 
