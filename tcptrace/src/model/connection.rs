@@ -362,8 +362,8 @@ pub(crate) struct Notes {
     pub pending: u32,
     /// Number of the last record.
     pub seq: u16,
-    /// SYNs sent again; `u16::MAX`: not known. Of a server, a child of Fast Open: data sent again before its handshake was over, which
-    /// the kernel counts with the SYN-ACKs; `u16::MAX`: none.
+    /// SYNs sent again; `u16::MAX`: not known. Of a server, a child of Fast Open: data and FINs sent again before its handshake was
+    /// over, which the kernel counts with the SYN-ACKs; `u16::MAX`: none.
     pub syn_retrans: u16,
     /// Who closed first, once somebody did.
     pub closed_by: Option<ClosedBy>,

@@ -324,6 +324,15 @@ impl Tracker {
         counters: Option<Counters>,
         out: &mut impl Observer,
     ) {
+        let Some(c) = self.table.get_mut(slot) else { return };
+        // A child of Fast Open that was over before its handshake.
+        let early = c.role == Some(Role::Server)
+            && c.gaps == 0
+            && c.states.entered(State::SynRecv).is_some()
+            && c.states.entered(State::Established).is_none();
+        if let Some(counters) = counters.filter(|_| early) {
+            moves::count_synacks(c, counters.retrans);
+        }
         let Some(c) = self.table.get(slot) else { return };
         if c.role != Some(Role::Listener) {
             let stack = self.table.stack(slot);

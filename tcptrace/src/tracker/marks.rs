@@ -151,7 +151,7 @@ impl Tracker {
         if head.from == State::SynSent as u8 && !server && c.notes.syn_retrans < u16::MAX - 1 {
             c.notes.syn_retrans += 1;
         }
-        if head.from == State::SynRecv as u8 && server && c.notes.syn_retrans != u16::MAX - 1 {
+        if server && c.states.entered(State::Established).is_none() && c.notes.syn_retrans != u16::MAX - 1 {
             c.notes.syn_retrans = if c.notes.syn_retrans == u16::MAX { 1 } else { c.notes.syn_retrans + 1 };
         }
         self.tell_mark(slot, head, Marked::Retransmit, out);

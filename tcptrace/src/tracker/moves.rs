@@ -237,8 +237,8 @@ impl Tracker {
             Some(Role::Server) => {
                 handshake.isn_local = handshake.isn_local.wrapping_sub(1);
                 // A child inherits the count of its request (`tcp_create_openreq_child`).
-                let data = if c.notes.syn_retrans == u16::MAX { 0 } else { u32::from(c.notes.syn_retrans) };
-                raise_synacks(c, synacks.max(handshake.retrans.saturating_sub(data)));
+                raise_synacks(c, synacks);
+                count_synacks(c, handshake.retrans);
             }
             Some(Role::Listener) | None => raise_synacks(c, synacks),
         }
@@ -399,6 +399,12 @@ pub(super) fn set_role(c: &mut Connection, role: Role) {
         h.isn_local = h.isn_local.wrapping_sub(1);
     }
     c.role = Some(role);
+}
+
+/// Of what a server had sent again by the end of its handshake, or of itself, the SYN-ACKs.
+pub(super) fn count_synacks(c: &mut Connection, retrans: u32) {
+    let others = if c.notes.syn_retrans == u16::MAX { 0 } else { u32::from(c.notes.syn_retrans) };
+    raise_synacks(c, retrans.saturating_sub(others));
 }
 
 pub(super) fn raise_synacks(c: &mut Connection, count: u32) {
