@@ -12,7 +12,10 @@ use std::{
     thread::JoinHandle,
 };
 
-use super::random::Random;
+use super::{
+    random::Random,
+    tshark::{RST, SYN},
+};
 use crate::support::{netns::Netns, tun};
 
 /// Addresses of the two ends.
@@ -117,7 +120,7 @@ impl Way {
             return;
         }
         self.write(packet);
-        if chance >= 1000 - TWICE {
+        if chance >= 1000 - TWICE && !opens_fast(packet) {
             twice.fetch_add(1, Ordering::Relaxed);
             self.write(packet);
         }
@@ -131,12 +134,42 @@ impl Way {
     }
 }
 
+/// Flags and bytes of payload of a packet of TCP without IPv6 extension headers.
+fn tcp(packet: &[u8]) -> Option<(u8, usize)> {
+    let (protocol, header) = match packet.first()? >> 4 {
+        4 => (packet.get(9)?, usize::from(packet[0] & 15) * 4),
+        _ => (packet.get(6)?, 40),
+    };
+    let payload = header + usize::from(packet.get(header + 12)? >> 4) * 4;
+    (*protocol == 6).then_some((packet.get(header + 13).copied()?, packet.len().saturating_sub(payload)))
+}
+
 /// One that is lost is not sent again, and an end that has nothing to send would never hear of it. What is not TCP is not lost, either: it
 /// marks the end of a capture.
 fn is_reset(packet: &[u8]) -> bool {
-    let (protocol, header) = match packet.first().map(|byte| byte >> 4) {
-        Some(4) => (packet.get(9), usize::from(packet[0] & 15) * 4),
-        _ => (packet.get(6), 40),
-    };
-    protocol != Some(&6) || packet.get(header + 13).is_some_and(|flags| flags & 4 != 0)
+    tcp(packet).is_none_or(|(flags, _)| flags & RST != 0)
+}
+
+/// A SYN with data. What comes twice may make two connections, where the first is over by then: RFC 7413, 6.1.
+fn opens_fast(packet: &[u8]) -> bool {
+    tcp(packet).is_some_and(|(flags, payload)| flags & SYN != 0 && payload > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::support::segment::Segment;
+
+    #[test]
+    fn quick_packets_are_told_apart() {
+        let [from, to] = [1, 2].map(|n| std::net::SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, n), 80));
+        let packet = |flags: u8, payload: &[u8]| {
+            Segment { from, to, seq: 1, ack: 0, flags, window: 1, payload: payload.to_vec() }.encode()
+        };
+        assert!(opens_fast(&packet(SYN, b"GET")) && !opens_fast(&packet(SYN, b"")) && !opens_fast(&packet(0, b"GET")));
+        assert!(is_reset(&packet(RST, b"")) && !is_reset(&packet(SYN, b"")));
+        let mut datagram = packet(SYN, b"GET");
+        datagram[9] = 17;
+        assert!(is_reset(&datagram) && !opens_fast(&datagram));
+    }
 }
